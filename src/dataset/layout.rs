@@ -1,0 +1,1 @@
+//! `dataset.json` in MSD and nnU-Net v2 form.

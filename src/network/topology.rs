@@ -1,0 +1,1 @@
+//! nnU-Net's topology rules: from patch and spacing to stages, kernels and strides.
