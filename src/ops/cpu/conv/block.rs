@@ -1,0 +1,160 @@
+//! Blocks of positions and the scratch they are computed in.
+//!
+//! A block is all of x, some rows of y and some planes of z. Its source is copied once into f32 scratch with zeros
+//! around the volume, so that the inner loop has no edge to look at: rows are `pitch` apart, one zero longer than the
+//! grid where a tap reaches sideways (the zero after a row is also the one before the next), and a run of positions
+//! over whole rows is contiguous. What is computed at the padding is thrown away.
+use std::ops::Range;
+
+use super::shape::Direction;
+use crate::ops::cpu::element::Element;
+
+/// Zeros before the first row of a channel's scratch: a tap may look one position to the left of it.
+const FRONT: usize = 16;
+/// Readable floats after the last row: a tile may run over by almost three vectors.
+const BACK: usize = 64;
+
+/// How the grid is cut, and how scratch is laid out; depends on the shapes alone, never on threads.
+#[derive(Clone, Debug)]
+pub struct Blocking {
+    pub grid: [usize; 3],
+    pub halo: [usize; 3],
+    pub planes: usize,
+    pub rows: usize,
+    /// Distance of rows in scratch.
+    pub pitch: usize,
+    pub source_phases: Vec<[usize; 3]>,
+    phase_stride: usize,
+}
+
+/// One block: ranges of grid positions.
+#[derive(Clone, Debug)]
+pub struct Block {
+    pub z: Range<usize>,
+    pub y: Range<usize>,
+}
+
+impl Blocking {
+    /// Cuts the grid so that `channels` channels of scratch take about `budget` floats.
+    pub fn new(direction: &Direction, channels: usize, budget: usize) -> Self {
+        let grid = direction.grid;
+        let halo = direction.halo();
+        let pitch = grid[2] + halo[2];
+        let source_phases = direction.source_phases();
+        let per_channel = budget / (channels * source_phases.len().max(1)).max(1);
+        let (mut planes, mut rows, mut best) = (1, 1, 0.0);
+        for candidate in 1..=grid[0] {
+            let fitting = per_channel / (pitch * (candidate + 2 * halo[0]));
+            let candidate_rows = fitting.saturating_sub(2 * halo[1]).clamp(1, grid[1]);
+            // Even shares: 28 rows at 20 a block are two of 14, not 20 and 8.
+            let candidate_rows = grid[1].div_ceil(grid[1].div_ceil(candidate_rows));
+            if candidate > 1 && fitting < 1 + 2 * halo[1] {
+                break;
+            }
+            let useful = (candidate * candidate_rows) as f64
+                / ((candidate + 2 * halo[0]) * (candidate_rows + 2 * halo[1])) as f64;
+            if useful > best {
+                (planes, rows, best) = (candidate, candidate_rows, useful);
+            }
+        }
+        let planes = grid[0].div_ceil(grid[0].div_ceil(planes));
+        let phase_stride = (planes + 2 * halo[0]) * (rows + 2 * halo[1]) * pitch;
+        Self { grid, halo, planes, rows, pitch, source_phases, phase_stride }
+    }
+
+    /// All blocks, in order.
+    pub fn blocks(&self) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        for z in (0..self.grid[0]).step_by(self.planes) {
+            for y in (0..self.grid[1]).step_by(self.rows) {
+                let z = z..(z + self.planes).min(self.grid[0]);
+                blocks.push(Block { z, y: y..(y + self.rows).min(self.grid[1]) });
+            }
+        }
+        blocks
+    }
+
+    /// Floats of scratch per channel.
+    pub fn channel_stride(&self) -> usize {
+        FRONT + self.source_phases.len() * self.phase_stride + BACK
+    }
+
+    /// Where position (first plane + `plane`, first row of the block, x = 0) stands in a channel's scratch.
+    pub fn origin(&self, plane: usize) -> usize {
+        FRONT + ((plane + self.halo[0]) * (self.rows + 2 * self.halo[1]) + self.halo[1]) * self.pitch
+    }
+
+    /// What to add to a position to get where a tap reads.
+    pub fn offset(&self, phase: [usize; 3], offset: [isize; 3]) -> isize {
+        let index = self.source_phases.iter().position(|p| *p == phase).unwrap_or(0);
+        let rows = (self.rows + 2 * self.halo[1]) as isize;
+        (index * self.phase_stride) as isize + (offset[0] * rows + offset[1]) * self.pitch as isize + offset[2]
+    }
+
+    /// Positions of one plane of `block`, padding included.
+    pub fn plane_positions(&self, block: &Block) -> usize {
+        block.y.len() * self.pitch
+    }
+
+    /// Copies one channel `source` (`[z, y, x]` of `size`) into its scratch; every float of it is written.
+    pub fn pack<E: Element>(
+        &self,
+        direction: &Direction,
+        block: &Block,
+        source: &[E],
+        scratch: &mut [f32],
+        row: &mut Vec<f32>,
+    ) {
+        let size = direction.source_size;
+        let step = direction.source_step;
+        scratch[..FRONT].fill(0.0);
+        let rows = self.rows + 2 * self.halo[1];
+        let mut at = FRONT;
+        for phase in &self.source_phases {
+            for plane in 0..self.planes + 2 * self.halo[0] {
+                let z = source_index(block.z.start + plane, self.halo[0], step[0], phase[0], size[0]);
+                for line in 0..rows {
+                    let target = &mut scratch[at..at + self.pitch];
+                    at += self.pitch;
+                    let y = source_index(block.y.start + line, self.halo[1], step[1], phase[1], size[1]);
+                    match (z, y) {
+                        (Some(z), Some(y)) => {
+                            let from = (z * size[1] + y) * size[2];
+                            fill_row(&source[from..from + size[2]], step[2], phase[2], target, self.grid[2], row);
+                        }
+                        _ => target.fill(0.0),
+                    }
+                }
+            }
+        }
+        scratch[at..at + BACK].fill(0.0);
+    }
+}
+
+/// Source index of grid position `position - halo`, where there is one.
+fn source_index(position: usize, halo: usize, step: usize, phase: usize, size: usize) -> Option<usize> {
+    let index = position.checked_sub(halo)? * step + phase;
+    (index < size).then_some(index)
+}
+
+fn fill_row<E: Element>(
+    source: &[E],
+    step: usize,
+    phase: usize,
+    target: &mut [f32],
+    positions: usize,
+    row: &mut Vec<f32>,
+) {
+    if step == 1 {
+        E::widen(&source[..positions], &mut target[..positions]);
+        target[positions..].fill(0.0);
+        return;
+    }
+    row.resize(source.len(), 0.0);
+    E::widen(source, row);
+    let available = source.len().saturating_sub(phase).div_ceil(step).min(positions);
+    for (value, wide) in target.iter_mut().zip(row[phase.min(source.len())..].iter().step_by(step)).take(available) {
+        *value = *wide;
+    }
+    target[available..].fill(0.0);
+}

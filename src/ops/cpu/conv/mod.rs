@@ -1,0 +1,48 @@
+//! 3D convolution on the processor: 1 and 3 wide kernels, stride 1 and 2, forward and both gradients.
+//!
+//! Values are stored in f32, bf16 or f16 and multiplied and added in f32. Every sum has one order, fixed by the shapes
+//! of one sample: threads, instruction set and micro-batch change no bit.
+mod block;
+mod gather;
+mod shape;
+mod tile;
+mod weight;
+
+pub use shape::ConvShape;
+
+use gather::PackedWeights;
+use shape::Direction;
+
+use super::element::Element;
+use super::isa::Isa;
+
+/// `input` `[batch, in, z, y, x]`, `weights` `[out, in, z, y, x]`, `bias` `[out]`; writes all of `output`
+/// `[batch, out, z, y, x]`.
+pub fn forward<E: Element>(isa: Isa, shape: &ConvShape, input: &[E], weights: &[f32], bias: &[f32], output: &mut [E]) {
+    let direction = Direction::forward(shape);
+    let packed = PackedWeights::new(shape, &direction, false, weights);
+    gather::run(isa, &direction, &packed, Some(bias), input, output);
+}
+
+/// The input's gradient from the output's; writes all of `result` `[batch, in, z, y, x]`.
+pub fn input_gradient<E: Element>(isa: Isa, shape: &ConvShape, gradient: &[E], weights: &[f32], result: &mut [E]) {
+    let direction = Direction::backward(shape);
+    let packed = PackedWeights::new(shape, &direction, true, weights);
+    gather::run(isa, &direction, &packed, None, gradient, result);
+}
+
+/// Adds the gradients of weights (`[out, in, z, y, x]`) and bias (`[out]`), sample by sample.
+pub fn add_parameter_gradients<E: Element>(
+    isa: Isa,
+    shape: &ConvShape,
+    input: &[E],
+    gradient: &[E],
+    weights: &mut [f32],
+    bias: &mut [f32],
+) {
+    weight::add(isa, shape, input, gradient, weights);
+    super::reduce::add_channel_sums(shape.batch, shape.out_channels, gradient, bias);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Every direction against a plain f64 reference, on every instruction set the processor has.
+use proptest::prelude::*;
+use rand::RngExt;
+
+use super::*;
+use crate::ops::cpu::isa::available;
+
+fn values(count: usize, name: u64) -> Vec<f32> {
+    let mut random = crate::random::stream(7, "conv test", 0, name);
+    (0..count).map(|_| random.random_range(-1.0f32..1.0)).collect()
+}
+
+/// Calls `visit(input index, output index, weight index)` for every product of the convolution.
+fn products(shape: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
+    let out = shape.out_size();
+    let [depth, height, width] = shape.size;
+    for n in 0..shape.batch {
+        for o in 0..shape.out_channels {
+            for (z, y, x) in indices(out) {
+                for i in 0..shape.in_channels {
+                    for (a, b, c) in indices(shape.kernel) {
+                        let pad = shape.kernel.map(|k| (k - 1) / 2);
+                        let at = |p: usize, s: usize, t: usize, pad: usize| (p * s + t).checked_sub(pad);
+                        let (Some(iz), Some(iy), Some(ix)) = (
+                            at(z, shape.stride[0], a, pad[0]),
+                            at(y, shape.stride[1], b, pad[1]),
+                            at(x, shape.stride[2], c, pad[2]),
+                        ) else {
+                            continue;
+                        };
+                        if iz >= depth || iy >= height || ix >= width {
+                            continue;
+                        }
+                        visit(
+                            (((n * shape.in_channels + i) * depth + iz) * height + iy) * width + ix,
+                            (((n * shape.out_channels + o) * out[0] + z) * out[1] + y) * out[2] + x,
+                            (((o * shape.in_channels + i) * shape.kernel[0] + a) * shape.kernel[1] + b)
+                                * shape.kernel[2]
+                                + c,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn indices(size: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..size[0]).flat_map(move |z| (0..size[1]).flat_map(move |y| (0..size[2]).map(move |x| (z, y, x))))
+}
+
+fn assert_close(found: &[f32], expected: &[f64], what: &str) {
+    let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt().max(1e-3);
+    let error = found.iter().zip(expected).map(|(f, e)| (f64::from(*f) - e).powi(2)).sum::<f64>().sqrt() / norm;
+    assert!(error < 2e-6, "{what}: relative error {error}"); // NaN (an element never written) fails too
+}
+
+fn check(shape: ConvShape) {
+    let input = values(shape.batch * shape.in_channels * shape.in_voxels(), 1);
+    let weights = values(shape.weights(), 2);
+    let bias = values(shape.out_channels, 3);
+    let gradient = values(shape.batch * shape.out_channels * shape.out_voxels(), 4);
+    let mut output = vec![0.0f64; gradient.len()];
+    for (index, value) in output.iter_mut().enumerate() {
+        *value = f64::from(bias[index / shape.out_voxels() % shape.out_channels]);
+    }
+    let mut input_grad = vec![0.0f64; input.len()];
+    let mut weight_grad: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect(); // added to what is there
+    products(&shape, |i, o, w| {
+        output[o] += f64::from(input[i]) * f64::from(weights[w]);
+        input_grad[i] += f64::from(gradient[o]) * f64::from(weights[w]);
+        weight_grad[w] += f64::from(gradient[o]) * f64::from(input[i]);
+    });
+    let mut bits: Option<[Vec<f32>; 3]> = None;
+    for isa in available() {
+        let mut out = vec![f32::NAN; output.len()];
+        forward(isa, &shape, &input, &weights, &bias, &mut out);
+        assert_close(&out, &output, "forward");
+        let mut back = vec![f32::NAN; input.len()];
+        input_gradient(isa, &shape, &gradient, &weights, &mut back);
+        assert_close(&back, &input_grad, "input gradient");
+        let (mut w, mut b) = (weights.clone(), vec![0.0; shape.out_channels]);
+        add_parameter_gradients(isa, &shape, &input, &gradient, &mut w, &mut b);
+        assert_close(&w, &weight_grad, "weight gradient");
+        let found = [out, back, w];
+        match &bits {
+            None => bits = Some(found),
+            Some(first) => assert_eq!(first, &found, "{isa:?} gives other bits than portable"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn all_directions_agree_with_f64(
+        batch in 1usize..3, inputs in 1usize..6, outputs in 1usize..12,
+        size in [1usize..8, 1usize..10, 1usize..21],
+        kernel in [0usize..2, 0usize..2, 0usize..2], stride in [1usize..3, 1usize..3, 1usize..3],
+    ) {
+        check(ConvShape { batch, in_channels: inputs, out_channels: outputs, size, kernel: kernel.map(|k| 2 * k + 1), stride });
+    }
+}
+
+#[test]
+fn more_channels_than_a_block_and_rows_longer_than_a_tile() {
+    let base =
+        ConvShape { batch: 1, in_channels: 37, out_channels: 19, size: [3, 4, 53], kernel: [3; 3], stride: [1; 3] };
+    check(base);
+    check(ConvShape { stride: [2, 2, 2], ..base });
+    check(ConvShape { in_channels: 2, size: [3, 70, 65], ..base });
+}
+
+#[test]
+fn a_sample_gives_the_same_bits_alone_and_in_a_batch() {
+    let shape =
+        ConvShape { batch: 3, in_channels: 5, out_channels: 9, size: [6, 7, 18], kernel: [3; 3], stride: [1, 2, 2] };
+    let one = ConvShape { batch: 1, ..shape };
+    let input = values(shape.batch * shape.in_channels * shape.in_voxels(), 1);
+    let gradient = values(shape.batch * shape.out_channels * shape.out_voxels(), 4);
+    let isa = *available().last().unwrap();
+    let (mut w, mut b) = (vec![0.0; shape.weights()], vec![0.0; shape.out_channels]);
+    add_parameter_gradients(isa, &shape, &input, &gradient, &mut w, &mut b);
+    let (mut w1, mut b1) = (vec![0.0; shape.weights()], vec![0.0; shape.out_channels]);
+    for n in 0..shape.batch {
+        let input = &input[n * one.in_channels * one.in_voxels()..][..one.in_channels * one.in_voxels()];
+        let gradient = &gradient[n * one.out_channels * one.out_voxels()..][..one.out_channels * one.out_voxels()];
+        add_parameter_gradients(isa, &one, input, gradient, &mut w1, &mut b1);
+    }
+    assert_eq!((w, b), (w1, b1));
+}
+
+/// GFLOP/s by shape; run with `--ignored --nocapture`.
+#[test]
+#[ignore = "prints speeds"]
+fn speed() {
+    for (i, o, s) in [(1, 32, 64), (32, 32, 64), (64, 64, 32), (128, 128, 16), (256, 256, 8)] {
+        let shape =
+            ConvShape { batch: 1, in_channels: i, out_channels: o, size: [s; 3], kernel: [3; 3], stride: [1; 3] };
+        let input = values(i * s * s * s, 1);
+        let gradient = values(o * s * s * s, 2);
+        let weights = values(shape.weights(), 3);
+        let bias = vec![0.0; o];
+        let mut out = vec![0.0; o * s * s * s];
+        let mut back = vec![0.0; i * s * s * s];
+        let (mut w, mut b) = (vec![0.0; shape.weights()], vec![0.0; o]);
+        let isa = *available().last().unwrap();
+        let flop = 2.0 * (shape.weights() * s * s * s) as f64;
+        let time = |f: &mut dyn FnMut()| {
+            f();
+            (0..5)
+                .map(|_| {
+                    let start = std::time::Instant::now();
+                    f();
+                    start.elapsed().as_secs_f64()
+                })
+                .fold(f64::INFINITY, f64::min)
+        };
+        let f = time(&mut || forward(isa, &shape, &input, &weights, &bias, &mut out));
+        let g = time(&mut || input_gradient(isa, &shape, &gradient, &weights, &mut back));
+        let h = time(&mut || add_parameter_gradients(isa, &shape, &input, &gradient, &mut w, &mut b));
+        println!(
+            "{i}->{o} at {s}: forward {:.0}, input {:.0}, weight {:.0} GFLOP/s",
+            flop / f / 1e9,
+            flop / g / 1e9,
+            flop / h / 1e9
+        );
+    }
+}
