@@ -1,1 +1,2 @@
 //! See the head of each file.
+pub mod cpu;
