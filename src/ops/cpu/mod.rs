@@ -1,6 +1,7 @@
-//! The processor's own implementations: plain functions on slices.
-pub mod conv;
+//! Lean and fast volume operations for the CPU, on plain slices.
 pub mod element;
 pub mod isa;
-pub mod reduce;
-pub mod shared;
+pub mod loss;
+pub mod math;
+pub mod norm;
+pub mod upsample;
