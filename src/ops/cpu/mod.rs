@@ -1,7 +1,8 @@
-//! Lean and fast volume operations for the CPU, on plain slices.
+//! Lean and fast volume operations for the processor, on plain slices; `unsafe` lives here and nowhere else.
+pub mod conv;
 pub mod element;
 pub mod isa;
-pub mod loss;
 pub mod math;
 pub mod norm;
-pub mod upsample;
+pub mod reduce;
+pub mod shared;

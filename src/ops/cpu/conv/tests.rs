@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use rand::RngExt;
 
 use super::*;
-use crate::ops::cpu::isa::available;
+use crate::ops::cpu::isa::Isa;
 
 fn values(count: usize, name: u64) -> Vec<f32> {
     let mut random = crate::random::stream(7, "conv test", 0, name);
@@ -72,7 +72,7 @@ fn check(shape: ConvShape) {
         weight_grad[w] += f64::from(gradient[o]) * f64::from(input[i]);
     });
     let mut bits: Option<[Vec<f32>; 3]> = None;
-    for isa in available() {
+    for isa in Isa::available() {
         let mut out = vec![f32::NAN; output.len()];
         forward(isa, &shape, &input, &weights, &bias, &mut out);
         assert_close(&out, &output, "forward");
@@ -118,7 +118,7 @@ fn a_sample_gives_the_same_bits_alone_and_in_a_batch() {
     let one = ConvShape { batch: 1, ..shape };
     let input = values(shape.batch * shape.in_channels * shape.in_voxels(), 1);
     let gradient = values(shape.batch * shape.out_channels * shape.out_voxels(), 4);
-    let isa = *available().last().unwrap();
+    let isa = Isa::detected();
     let (mut w, mut b) = (vec![0.0; shape.weights()], vec![0.0; shape.out_channels]);
     add_parameter_gradients(isa, &shape, &input, &gradient, &mut w, &mut b);
     let (mut w1, mut b1) = (vec![0.0; shape.weights()], vec![0.0; shape.out_channels]);
@@ -144,7 +144,7 @@ fn speed() {
         let mut out = vec![0.0; o * s * s * s];
         let mut back = vec![0.0; i * s * s * s];
         let (mut w, mut b) = (vec![0.0; shape.weights()], vec![0.0; o]);
-        let isa = *available().last().unwrap();
+        let isa = Isa::detected();
         let flop = 2.0 * (shape.weights() * s * s * s) as f64;
         let time = |f: &mut dyn FnMut()| {
             f();

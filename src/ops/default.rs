@@ -1,0 +1,305 @@
+//! The operations made of Burn's own: the bodies that every device without its own runs.
+//!
+//! Convolutions run in the activation type, everything that sums runs in f32. Parameter gradients of a micro-batch are
+//! summed by the device, so here their bits may depend on the micro-batch.
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+use burn::tensor::{DType, FloatDType, Scalar, Shape, Slice, TensorData};
+
+use super::cpu::norm::Groups;
+use super::spec::{ConvSpec, LossSpec, NormSpec, UpsampleSpec};
+
+/// Added to both sides of the Dice ratio.
+pub const DICE_SMOOTH: f64 = 1e-5;
+
+fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    if tensor.dtype() == dtype { tensor } else { B::float_cast(tensor, dtype.into()) }
+}
+
+fn wide<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
+    cast::<B>(tensor, DType::F32)
+}
+
+fn reshape<B: Backend, const D: usize>(tensor: FloatTensor<B>, shape: [usize; D]) -> FloatTensor<B> {
+    B::float_reshape(tensor, Shape::new(shape))
+}
+
+fn conv_options(weights: &Shape, spec: ConvSpec) -> ConvOptions<3> {
+    let padding = [2, 3, 4].map(|axis| (weights[axis] - 1) / 2);
+    ConvOptions::new(spec.stride, padding, [1; 3], 1)
+}
+
+pub fn conv<B: Backend>(
+    input: FloatTensor<B>,
+    weights: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    spec: ConvSpec,
+) -> FloatTensor<B> {
+    let dtype = input.dtype();
+    let options = conv_options(&weights.shape(), spec);
+    B::conv3d(input, cast::<B>(weights, dtype), Some(cast::<B>(bias, dtype)), options)
+}
+
+pub fn conv_input_gradient<B: Backend>(
+    gradient: FloatTensor<B>,
+    weights: FloatTensor<B>,
+    spec: ConvSpec,
+    input_size: [usize; 3],
+) -> FloatTensor<B> {
+    let dtype = gradient.dtype();
+    let options = conv_options(&weights.shape(), spec);
+    let [z, y, x] = input_size;
+    let input = Shape::new([gradient.shape()[0], weights.shape()[1], z, y, x]);
+    // Only the shape of the input is read.
+    let input = B::float_expand(B::float_zeros(Shape::new([1; 5]), &gradient.device(), dtype.into()), input);
+    B::conv3d_x_backward(input, cast::<B>(weights, dtype), gradient, options)
+}
+
+pub fn conv_parameter_gradient<B: Backend>(
+    input: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    weight_sum: FloatTensor<B>,
+    bias_sum: FloatTensor<B>,
+    spec: ConvSpec,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let shape = weight_sum.shape();
+    let options = conv_options(&shape, spec);
+    let bias = channel_sums::<B>(gradient.clone());
+    let like = B::float_zeros(shape, &gradient.device(), input.dtype().into());
+    let weights = wide::<B>(B::conv3d_weight_backward(input, like, gradient, options));
+    (B::float_add(weight_sum, weights), B::float_add(bias_sum, bias))
+}
+
+/// `[batch, channel, z, y, x]` to `[channel]`, in f32.
+fn channel_sums<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = tensor.shape();
+    let flat = reshape::<B, 3>(wide::<B>(tensor), [shape[0], shape[1], shape[2] * shape[3] * shape[4]]);
+    let sums = B::float_sum_dim(B::float_sum_dim(flat, 2), 0);
+    reshape::<B, 1>(sums, [shape[1]])
+}
+
+fn upsample_options(spec: UpsampleSpec) -> ConvTransposeOptions<3> {
+    ConvTransposeOptions::new(spec.stride, [0; 3], [0; 3], [1; 3], 1)
+}
+
+pub fn upsample<B: Backend>(
+    input: FloatTensor<B>,
+    weights: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    spec: UpsampleSpec,
+) -> FloatTensor<B> {
+    let dtype = input.dtype();
+    B::conv_transpose3d(input, cast::<B>(weights, dtype), Some(cast::<B>(bias, dtype)), upsample_options(spec))
+}
+
+pub fn upsample_input_gradient<B: Backend>(
+    gradient: FloatTensor<B>,
+    weights: FloatTensor<B>,
+    spec: UpsampleSpec,
+) -> FloatTensor<B> {
+    let dtype = gradient.dtype();
+    B::conv_transpose3d_x_backward(cast::<B>(weights, dtype), gradient, upsample_options(spec))
+}
+
+pub fn upsample_parameter_gradient<B: Backend>(
+    input: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    weight_sum: FloatTensor<B>,
+    bias_sum: FloatTensor<B>,
+    spec: UpsampleSpec,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let bias = channel_sums::<B>(gradient.clone());
+    let like = B::float_zeros(weight_sum.shape(), &gradient.device(), input.dtype().into());
+    let weights = wide::<B>(B::conv_transpose3d_weight_backward(input, like, gradient, upsample_options(spec)));
+    (B::float_add(weight_sum, weights), B::float_add(bias_sum, bias))
+}
+
+/// `[1, groups, values]` for every kind of norm but batch, `[channel, batch * voxels]` for that: rows that share
+/// statistics.
+fn grouped<B: Backend>(tensor: FloatTensor<B>, groups: Groups) -> FloatTensor<B> {
+    let shape = tensor.shape();
+    let (batch, channels, voxels) = (shape[0], shape[1], shape[2] * shape[3] * shape[4]);
+    match groups {
+        Groups::Instance => reshape::<B, 2>(tensor, [batch * channels, voxels]),
+        Groups::Group(groups) => reshape::<B, 2>(tensor, [batch * groups, channels / groups * voxels]),
+        Groups::Batch => {
+            let flat = reshape::<B, 3>(tensor, [batch, channels, voxels]);
+            reshape::<B, 2>(B::float_swap_dims(flat, 0, 1), [channels, batch * voxels])
+        }
+    }
+}
+
+/// The inverse of [`grouped`].
+fn ungrouped<B: Backend>(tensor: FloatTensor<B>, groups: Groups, shape: &Shape) -> FloatTensor<B> {
+    let (batch, channels, voxels) = (shape[0], shape[1], shape[2] * shape[3] * shape[4]);
+    let tensor = match groups {
+        Groups::Batch => B::float_swap_dims(reshape::<B, 3>(tensor, [channels, batch, voxels]), 0, 1),
+        _ => tensor,
+    };
+    B::float_reshape(tensor, shape.clone())
+}
+
+pub fn norm_statistics<B: Backend>(input: FloatTensor<B>, spec: NormSpec) -> FloatTensor<B> {
+    let rows = grouped::<B>(wide::<B>(input), spec.groups);
+    let count = rows.shape()[0];
+    let mean = B::float_mean_dim(rows.clone(), 1);
+    let centred = B::float_sub(rows, mean.clone());
+    let variance = B::float_mean_dim(B::float_mul(centred.clone(), centred), 1);
+    let rstd = B::float_recip(B::float_sqrt(B::float_add_scalar(variance, Scalar::from(spec.epsilon))));
+    B::float_cat(vec![reshape::<B, 2>(mean, [1, count]), reshape::<B, 2>(rstd, [1, count])], 0)
+}
+
+/// Mean and `rstd` as columns `[groups, 1]`.
+fn columns<B: Backend>(statistics: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+    let count = statistics.shape()[1];
+    let row = |index: isize| {
+        let slices = [Slice::new(index, Some(index + 1), 1), Slice::new(0, Some(count as isize), 1)];
+        reshape::<B, 2>(B::float_slice(statistics.clone(), &slices), [count, 1])
+    };
+    (row(0), row(1))
+}
+
+/// The normalised values, `[batch, channel, z, y, x]` in f32.
+fn normalised<B: Backend>(input: FloatTensor<B>, statistics: FloatTensor<B>, groups: Groups) -> FloatTensor<B> {
+    let shape = input.shape();
+    let (mean, rstd) = columns::<B>(statistics);
+    let rows = grouped::<B>(wide::<B>(input), groups);
+    ungrouped::<B>(B::float_mul(B::float_sub(rows, mean), rstd), groups, &shape)
+}
+
+fn per_channel<B: Backend>(values: FloatTensor<B>) -> FloatTensor<B> {
+    let channels = values.shape()[0];
+    reshape::<B, 5>(values, [1, channels, 1, 1, 1])
+}
+
+pub fn norm_act<B: Backend>(
+    input: FloatTensor<B>,
+    statistics: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    spec: NormSpec,
+) -> FloatTensor<B> {
+    let dtype = input.dtype();
+    let normal = normalised::<B>(input, statistics, spec.groups);
+    let affine = B::float_add(B::float_mul(normal, per_channel::<B>(gamma)), per_channel::<B>(beta));
+    cast::<B>(B::leaky_relu(affine, Scalar::from(spec.slope)), dtype)
+}
+
+#[allow(clippy::too_many_arguments)]
+pub fn norm_act_gradient<B: Backend>(
+    input: FloatTensor<B>,
+    statistics: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    gamma_sum: FloatTensor<B>,
+    beta_sum: FloatTensor<B>,
+    spec: NormSpec,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let (dtype, shape) = (input.dtype(), input.shape());
+    let normal = normalised::<B>(input, statistics.clone(), spec.groups);
+    let gamma = per_channel::<B>(gamma);
+    let affine = B::float_add(B::float_mul(normal.clone(), gamma.clone()), per_channel::<B>(beta));
+    let bool_type = burn::backend::get_or_init_device_settings::<B>(&affine.device()).bool_dtype;
+    let negative = B::float_lower_elem(affine, Scalar::from(0.0f32), bool_type);
+    let gradient = wide::<B>(gradient);
+    let sloped = B::float_mul_scalar(gradient.clone(), Scalar::from(spec.slope));
+    let gradient = B::float_mask_where(gradient, negative, sloped);
+    let gamma_gradient = channel_sums::<B>(B::float_mul(gradient.clone(), normal.clone()));
+    let beta_gradient = channel_sums::<B>(gradient.clone());
+    // With n the normalised values and h = gradient * gamma: rstd * (h - mean(h) - n * mean(h * n)).
+    let h = grouped::<B>(B::float_mul(gradient, gamma), spec.groups);
+    let n = grouped::<B>(normal, spec.groups);
+    let mean = B::float_mean_dim(h.clone(), 1);
+    let projection = B::float_mean_dim(B::float_mul(h.clone(), n.clone()), 1);
+    let (_, rstd) = columns::<B>(statistics);
+    let result = B::float_mul(B::float_sub(B::float_sub(h, mean), B::float_mul(n, projection)), rstd);
+    (
+        cast::<B>(ungrouped::<B>(result, spec.groups, &shape), dtype),
+        B::float_add(gamma_sum, gamma_gradient),
+        B::float_add(beta_sum, beta_gradient),
+    )
+}
+
+/// What both passes of the loss need, all in f32: probabilities, log-sum-exp minus the largest, shifted logits and
+/// one-hot targets `[batch, class, voxel]` (no class where ignored), and sums per class `[batch, class, 1]`.
+struct Softmax<B: Backend> {
+    shifted: FloatTensor<B>,
+    log_sum: FloatTensor<B>,
+    probability: FloatTensor<B>,
+    target: FloatTensor<B>,
+    labelled: FloatTensor<B>,
+    intersection: FloatTensor<B>,
+    total: FloatTensor<B>,
+}
+
+impl<B: Backend> Softmax<B> {
+    fn new(logits: FloatTensor<B>, spec: &LossSpec) -> Self {
+        let shape = logits.shape();
+        let (batch, classes, voxels) = (shape[0], shape[1], shape[2] * shape[3] * shape[4]);
+        let device = logits.device();
+        let mut onehot = vec![0.0f32; batch * classes * voxels];
+        for (at, value) in spec.target.iter().enumerate() {
+            let (sample, voxel, class) = (at / voxels, at % voxels, usize::from(*value));
+            if Some(*value) != spec.ignore && class < classes {
+                onehot[(sample * classes + class) * voxels + voxel] = 1.0;
+            }
+        }
+        let target = B::float_from_data(TensorData::new(onehot, [batch, classes, voxels]), &device);
+        let labelled = B::float_sum_dim(target.clone(), 1);
+        let logits = reshape::<B, 3>(wide::<B>(logits), [batch, classes, voxels]);
+        let shifted = B::float_sub(logits.clone(), B::float_max_dim(logits, 1));
+        let exponential = B::float_exp(shifted.clone());
+        let sum = B::float_sum_dim(exponential.clone(), 1);
+        let probability = B::float_div(exponential, sum.clone());
+        let counted = B::float_mul(probability.clone(), labelled.clone());
+        let intersection = B::float_sum_dim(B::float_mul(counted.clone(), target.clone()), 2);
+        let total = B::float_add(B::float_sum_dim(counted, 2), B::float_sum_dim(target.clone(), 2));
+        Self { shifted, log_sum: B::float_log(sum), probability, target, labelled, intersection, total }
+    }
+}
+
+/// `[batch, class, 1]` with 0 for background and `1 / foreground classes` for the others.
+fn class_weights<B: Backend>(like: &FloatTensor<B>) -> FloatTensor<B> {
+    let classes = like.shape()[1];
+    let mut weights = vec![1.0 / (classes.max(2) - 1) as f32; classes];
+    weights[0] = 0.0;
+    B::float_from_data(TensorData::new(weights, [1, classes, 1]), &like.device())
+}
+
+pub fn loss<B: Backend>(logits: FloatTensor<B>, spec: LossSpec) -> FloatTensor<B> {
+    let batch = logits.shape()[0];
+    let soft = Softmax::<B>::new(logits, &spec);
+    let smooth = Scalar::from(DICE_SMOOTH);
+    let upper = B::float_add_scalar(B::float_mul_scalar(soft.intersection, Scalar::from(2.0f32)), smooth);
+    let dice = B::float_div(upper, B::float_add_scalar(soft.total, smooth));
+    let dice = B::float_sum_dim(B::float_mul(dice.clone(), class_weights::<B>(&dice)), 1);
+    let chosen = B::float_sum_dim(B::float_mul(soft.target, soft.shifted), 1);
+    let entropy = B::float_sum_dim(B::float_sub(B::float_mul(soft.log_sum, soft.labelled), chosen), 2);
+    let loss = B::float_sub(
+        B::float_mul_scalar(entropy, Scalar::from(spec.cross_entropy)),
+        B::float_mul_scalar(dice, Scalar::from(spec.dice)),
+    );
+    reshape::<B, 1>(loss, [batch])
+}
+
+pub fn loss_gradient<B: Backend>(logits: FloatTensor<B>, upstream: FloatTensor<B>, spec: LossSpec) -> FloatTensor<B> {
+    let (dtype, shape) = (logits.dtype(), logits.shape());
+    let soft = Softmax::<B>::new(logits, &spec);
+    let smooth = Scalar::from(DICE_SMOOTH);
+    // d(-Dice)/dp = (2I + e) / T^2 - 2 onehot / T with T = P + G + e, on labelled voxels.
+    let total = B::float_add_scalar(soft.total, smooth);
+    let upper = B::float_add_scalar(B::float_mul_scalar(soft.intersection, Scalar::from(2.0f32)), smooth);
+    let weights = B::float_mul_scalar(class_weights::<B>(&total), Scalar::from(spec.dice));
+    let flat = B::float_mul(B::float_div(upper, B::float_mul(total.clone(), total.clone())), weights.clone());
+    let peak = B::float_mul_scalar(B::float_div(weights, total), Scalar::from(2.0f32));
+    let slope = B::float_sub(B::float_mul(soft.labelled.clone(), flat), B::float_mul(soft.target.clone(), peak));
+    let mean = B::float_sum_dim(B::float_mul(slope.clone(), soft.probability.clone()), 1);
+    let dice = B::float_mul(soft.probability.clone(), B::float_sub(slope, mean));
+    let entropy = B::float_sub(B::float_mul(soft.probability, soft.labelled), soft.target);
+    let gradient = B::float_add(dice, B::float_mul_scalar(entropy, Scalar::from(spec.cross_entropy)));
+    let upstream = reshape::<B, 3>(wide::<B>(upstream), [shape[0], 1, 1]);
+    let gradient = B::float_mul_scalar(B::float_mul(gradient, upstream), Scalar::from(spec.gradient_scale));
+    cast::<B>(B::float_reshape(gradient, shape), dtype)
+}

@@ -1,0 +1,193 @@
+//! The processor's own operations: Burn's tensors in and out of the slices that [`super::cpu`] works on.
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{Bytes, DType, Shape, bf16, f16};
+
+use super::backend::VolumeOps;
+use super::cpu::conv::{self, ConvShape};
+use super::cpu::element::Element;
+use super::cpu::isa::isa;
+use super::cpu::norm::{self, Affine, NormShape, Statistics};
+use super::spec::{ConvSpec, NormSpec, ParameterSinks};
+
+/// The tensor with its elements in order from the start of its storage; the same handle where it is already so.
+fn dense(tensor: FlexTensor) -> FlexTensor {
+    let bytes = tensor.layout().num_elements() * tensor.dtype().size();
+    if tensor.is_contiguous() && tensor.layout().start_offset() == 0 && tensor.bytes().len() == bytes {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+fn tensor<E: burn::tensor::Element>(values: Vec<E>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), E::dtype())
+}
+
+fn zeros<E: Element + burn::tensor::Element>(shape: Shape) -> FlexTensor {
+    tensor(vec![<E as bytemuck::Zeroable>::zeroed(); shape.num_elements()], shape)
+}
+
+/// Runs `$body` with `$element` standing for the type in which `$tensor` is stored.
+macro_rules! by_type {
+    ($tensor:expr, $element:ident => $body:expr) => {
+        match $tensor.dtype() {
+            DType::BF16 => {
+                type $element = bf16;
+                $body
+            }
+            DType::F16 => {
+                type $element = f16;
+                $body
+            }
+            _ => {
+                type $element = f32;
+                $body
+            }
+        }
+    };
+}
+
+fn conv_shape(input: [usize; 5], weights: &Shape, spec: ConvSpec) -> ConvShape {
+    ConvShape {
+        batch: input[0],
+        in_channels: input[1],
+        out_channels: weights[0],
+        size: [input[2], input[3], input[4]],
+        kernel: [weights[2], weights[3], weights[4]],
+        stride: spec.stride,
+    }
+}
+
+fn norm_shape(shape: &Shape, spec: NormSpec) -> NormShape {
+    NormShape { batch: shape[0], channels: shape[1], voxels: shape[2] * shape[3] * shape[4], groups: spec.groups }
+}
+
+/// Statistics travel as `[2, groups]`: means, then `1 / sqrt(variance + epsilon)`.
+fn statistics_of(tensor: &FlexTensor) -> Statistics {
+    let values: &[f32] = tensor.storage();
+    let (mean, rstd) = values.split_at(values.len() / 2);
+    Statistics { mean: mean.to_vec(), rstd: rstd.to_vec(), variance: Vec::new() }
+}
+
+/// Adds `[batch, channel]` to `[channel]`, one sample after another.
+fn add_samples(sum: &mut [f32], samples: &[f32]) {
+    for sample in samples.chunks_exact(sum.len().max(1)) {
+        for (sum, value) in sum.iter_mut().zip(sample) {
+            *sum += value;
+        }
+    }
+}
+
+impl VolumeOps for Flex {
+    fn volume_conv(
+        input: FlexTensor,
+        weights: FlexTensor,
+        bias: FlexTensor,
+        spec: ConvSpec,
+        _sinks: ParameterSinks,
+    ) -> FlexTensor {
+        let (input, weights, bias) = (dense(input), dense(weights), dense(bias));
+        let shape = conv_shape(input.shape().dims(), &weights.shape(), spec);
+        let [z, y, x] = shape.out_size();
+        let out = Shape::new([shape.batch, shape.out_channels, z, y, x]);
+        by_type!(input, E => {
+            let mut output = zeros::<E>(out);
+            conv::forward::<E>(isa(), &shape, input.storage(), weights.storage(), bias.storage(), output.storage_mut());
+            output
+        })
+    }
+
+    fn volume_conv_input_gradient(
+        gradient: FlexTensor,
+        weights: FlexTensor,
+        spec: ConvSpec,
+        input_size: [usize; 3],
+    ) -> FlexTensor {
+        let (gradient, weights) = (dense(gradient), dense(weights));
+        let [z, y, x] = input_size;
+        let out = Shape::new([gradient.shape()[0], weights.shape()[1], z, y, x]);
+        let shape = conv_shape(out.dims(), &weights.shape(), spec);
+        by_type!(gradient, E => {
+            let mut result = zeros::<E>(out);
+            conv::input_gradient::<E>(isa(), &shape, gradient.storage(), weights.storage(), result.storage_mut());
+            result
+        })
+    }
+
+    fn volume_conv_parameter_gradient(
+        input: FlexTensor,
+        gradient: FlexTensor,
+        weight_sum: FlexTensor,
+        bias_sum: FlexTensor,
+        spec: ConvSpec,
+    ) -> (FlexTensor, FlexTensor) {
+        let (input, gradient) = (dense(input), dense(gradient));
+        let (mut weight_sum, mut bias_sum) = (dense(weight_sum), dense(bias_sum));
+        let shape = conv_shape(input.shape().dims(), &weight_sum.shape(), spec);
+        by_type!(input, E => conv::add_parameter_gradients::<E>(
+            isa(),
+            &shape,
+            input.storage(),
+            gradient.storage(),
+            weight_sum.storage_mut(),
+            bias_sum.storage_mut(),
+        ));
+        (weight_sum, bias_sum)
+    }
+
+    fn volume_norm_statistics(input: FlexTensor, spec: NormSpec) -> FlexTensor {
+        let input = dense(input);
+        let shape = norm_shape(&input.shape(), spec);
+        let found = by_type!(input, E => norm::statistics::<E>(input.storage(), &shape, spec.epsilon));
+        let groups = found.mean.len();
+        tensor([found.mean, found.rstd].concat(), Shape::new([2, groups]))
+    }
+
+    fn volume_norm_act(
+        input: FlexTensor,
+        statistics: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        spec: NormSpec,
+        _sinks: ParameterSinks,
+    ) -> FlexTensor {
+        let (input, statistics) = (dense(input), statistics_of(&dense(statistics)));
+        let (gamma, beta) = (dense(gamma), dense(beta));
+        let shape = norm_shape(&input.shape(), spec);
+        let affine = Affine { gamma: gamma.storage(), beta: beta.storage(), slope: spec.slope };
+        by_type!(input, E => {
+            let mut output = zeros::<E>(input.shape());
+            norm::apply::<E>(input.storage(), &shape, &statistics, &affine, output.storage_mut());
+            output
+        })
+    }
+
+    fn volume_norm_act_gradient(
+        input: FlexTensor,
+        statistics: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        gradient: FlexTensor,
+        gamma_sum: FlexTensor,
+        beta_sum: FlexTensor,
+        spec: NormSpec,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (input, statistics) = (dense(input), statistics_of(&dense(statistics)));
+        let (gamma, beta) = (dense(gamma), dense(beta));
+        let (mut gamma_sum, mut beta_sum, mut gradient) = (dense(gamma_sum), dense(beta_sum), dense(gradient));
+        let shape = norm_shape(&input.shape(), spec);
+        let affine = Affine { gamma: gamma.storage(), beta: beta.storage(), slope: spec.slope };
+        // Written over the gradient where nobody else holds it (`storage_mut` copies otherwise).
+        let parameters = by_type!(input, E => norm::backward_in_place::<E>(
+            input.storage(),
+            &shape,
+            &statistics,
+            &affine,
+            gradient.storage_mut(),
+        ));
+        add_samples(gamma_sum.storage_mut(), &parameters.gamma);
+        add_samples(beta_sum.storage_mut(), &parameters.beta);
+        (gradient, gamma_sum, beta_sum)
+    }
+}
