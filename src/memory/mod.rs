@@ -1,1 +1,2 @@
-//! See the head of each file.
+//! What the process holds.
+pub mod meter;

@@ -1,0 +1,96 @@
+//! Named numbers: what is learnt, and what a batch norm remembers.
+use burn::tensor::{Device, Tensor, TensorData};
+use sha2::{Digest, Sha256};
+
+use crate::files::hex;
+use crate::ops::GradientSink;
+
+/// One learnt tensor, in f32, flat; the shape is what it means.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub value: Tensor<1>,
+    /// Where backward passes add its gradient.
+    pub sink: GradientSink,
+}
+
+impl Parameter {
+    pub fn new(name: String, shape: Vec<usize>, values: Vec<f32>, device: &Device) -> Self {
+        let length = values.len();
+        let value = Tensor::from_data(TensorData::new(values, [length]), device);
+        Self { name, shape, value, sink: GradientSink::default() }
+    }
+
+    /// As a convolution's weights; a parameter of another rank gets ones in front.
+    pub fn weights(&self) -> Tensor<5> {
+        let mut shape = [1; 5];
+        shape[5 - self.shape.len()..].copy_from_slice(&self.shape);
+        self.value.clone().reshape(shape)
+    }
+
+    /// The sum of gradients since the last call, flat; zeros where no backward pass reached it.
+    pub fn take_gradient(&self) -> Tensor<1> {
+        let length = self.value.dims()[0];
+        let sum = if self.shape.len() == 1 {
+            self.sink.take::<1>()
+        } else {
+            self.sink.take::<5>().map(|sum| sum.reshape([length]))
+        };
+        sum.unwrap_or_else(|| Tensor::zeros([length], &self.value.device()))
+    }
+
+    /// The values on the host.
+    pub fn values(&self) -> Vec<f32> {
+        host(&self.value)
+    }
+}
+
+/// A tensor's values on the host, in f32.
+pub fn host(tensor: &Tensor<1>) -> Vec<f32> {
+    tensor.to_data().convert::<f32>().into_vec().unwrap_or_default()
+}
+
+/// A remembered tensor that is not learnt: a batch norm's running mean or variance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buffer {
+    pub name: String,
+    pub values: Vec<f32>,
+}
+
+/// SHA-256 over named f32 tensors, names in bytewise order: each as u32 name length, name, u32 rank, u64 sizes, f32
+/// values, all little-endian.
+pub fn weights_sha256<'a>(tensors: impl Iterator<Item = (&'a str, Vec<usize>, Vec<f32>)>) -> String {
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+    let mut hash = Sha256::new();
+    for (name, shape, values) in tensors {
+        hash.update((name.len() as u32).to_le_bytes());
+        hash.update(name.as_bytes());
+        hash.update((shape.len() as u32).to_le_bytes());
+        for size in shape {
+            hash.update((size as u64).to_le_bytes());
+        }
+        for value in values {
+            hash.update(value.to_le_bytes());
+        }
+    }
+    hex(&hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::weights_sha256;
+
+    /// Recipe: python3 -c "import hashlib,struct as s; p=lambda n,d,v: s.pack('<I',len(n))+n+s.pack('<I',len(d))+
+    /// b''.join(s.pack('<Q',x) for x in d)+b''.join(s.pack('<f',x) for x in v);
+    /// print(hashlib.sha256(p(b'a.weight',[1,2],[1.5,-2.0])+p(b'b',[1],[0.25])).hexdigest())"
+    #[test]
+    fn digest_is_the_documented_one() {
+        let tensors = [("b", vec![1], vec![0.25]), ("a.weight", vec![1, 2], vec![1.5, -2.0])];
+        assert_eq!(
+            weights_sha256(tensors.into_iter()),
+            "c993605ab57b6b6431d7a331153b8935a4a1d23968fdfbfcb3cb13261c3791fa"
+        );
+    }
+}

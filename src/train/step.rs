@@ -1,0 +1,164 @@
+//! The gradient of one effective batch, in micro-batches of any size.
+//!
+//! The loss of a step is that of its N samples taken together: cross-entropy is the mean over all their labelled voxels,
+//! Dice the mean over all their (sample, class) pairs. Both are sums over samples once the divisors are known, and the
+//! divisors come from the labels alone; so each micro-batch adds its share of the gradient, and the sum is that of the
+//! whole, with nothing to weight afterwards and no matter whether the micro-batch divides N.
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+
+use crate::network::{BatchStatistics, Mode, UNet, head_weights};
+use crate::ops::{self, LossSpec};
+use crate::patch::Sample;
+
+/// What a step needs to know beside the samples.
+#[derive(Clone, Debug)]
+pub struct StepSettings {
+    /// Samples per step.
+    pub effective: usize,
+    /// Samples in memory at once.
+    pub micro: usize,
+    /// The type in which activations are stored.
+    pub activations: FloatDType,
+    /// Label value that counts for nothing.
+    pub ignore: Option<u16>,
+    /// Factor on the gradient while it is in the activation type.
+    pub loss_scale: f32,
+    /// Without autodiff.
+    pub device: Device,
+}
+
+/// What the backward passes of a step give.
+pub struct StepGradient {
+    /// In the order of [`UNet::parameters`], flat, f32; still times the loss scale.
+    pub gradients: Vec<Tensor<1>>,
+    /// Mean over the effective batch.
+    pub loss: f64,
+    /// For the running statistics of batch norms.
+    pub statistics: BatchStatistics,
+}
+
+/// Computes the gradient of the mean loss of samples `0..effective` of a step. `load` gives samples by number, the same
+/// ones whenever it is asked.
+///
+/// # Errors
+/// Those of `load`.
+pub fn gradient<E>(
+    network: &UNet,
+    settings: &StepSettings,
+    load: impl Fn(Range<usize>) -> Result<Vec<Sample>, E>,
+) -> Result<StepGradient, E> {
+    let heads = Heads::new(network);
+    let labelled = heads.labelled(settings, &load)?;
+    let mut statistics = BatchStatistics::default();
+    let mut loss = 0.0;
+    for start in (0..settings.effective).step_by(settings.micro.max(1)) {
+        let samples = load(start..(start + settings.micro.max(1)).min(settings.effective))?;
+        let count = labelled.as_deref().unwrap_or(&[]);
+        loss += micro_batch(network, settings, &heads, count, &samples, &mut statistics);
+    }
+    let gradients = network.parameters.iter().map(|parameter| parameter.take_gradient()).collect();
+    Ok(StepGradient { gradients, loss, statistics })
+}
+
+/// One forward and backward pass; gradients go to the parameters' sinks. Returns the samples' share of the loss.
+fn micro_batch(
+    network: &UNet,
+    settings: &StepSettings,
+    heads: &Heads,
+    labelled: &[u64],
+    samples: &[Sample],
+    statistics: &mut BatchStatistics,
+) -> f64 {
+    let input = images(samples, &settings.device).cast(settings.activations).autodiff().require_grad();
+    let logits = network.forward(input, Mode::Train(statistics));
+    let mut total: Option<Tensor<1>> = None;
+    for (head, logits) in logits.into_iter().enumerate() {
+        let [_, _, z, y, x] = logits.dims();
+        let voxels = (settings.effective * z * y * x) as u64;
+        let counted = labelled.get(head).copied().unwrap_or(voxels);
+        let weight = heads.weights[head];
+        let spec = LossSpec {
+            target: Arc::new(targets(samples, heads.strides[head])),
+            ignore: settings.ignore,
+            cross_entropy: weight / counted.max(1) as f64,
+            dice: weight / settings.effective as f64,
+            gradient_scale: settings.loss_scale,
+        };
+        let loss = ops::segmentation_loss(logits, spec);
+        total = Some(match total {
+            Some(sum) => sum + loss,
+            None => loss,
+        });
+    }
+    let Some(total) = total else { return 0.0 };
+    // One number per sample, added in their order.
+    let values = total.to_data().convert::<f32>().try_into_vec::<f32>().unwrap_or_default();
+    // The tensors' gradients are of no use: those of the parameters are in their sinks.
+    drop(total.backward());
+    values.into_iter().map(f64::from).sum()
+}
+
+/// The heads that count.
+struct Heads {
+    weights: Vec<f64>,
+    /// Label voxels per head voxel, z, y, x.
+    strides: Vec<[usize; 3]>,
+}
+
+impl Heads {
+    fn new(network: &UNet) -> Self {
+        let plan = network.plan();
+        let weights = head_weights(plan.stages.len(), plan.deep_supervision);
+        let mut stride = [1; 3];
+        let strides = plan
+            .stages
+            .iter()
+            .map(|stage| {
+                stride = std::array::from_fn(|axis| stride[axis] * stage.stride[axis]);
+                stride
+            })
+            .take(weights.len())
+            .collect();
+        Self { weights, strides }
+    }
+
+    /// Labelled voxels of the whole effective batch, per head; `None` where no label is ignored. The samples are read
+    /// one at a time, and once more for the passes themselves: that costs time, not memory.
+    fn labelled<E>(
+        &self,
+        settings: &StepSettings,
+        load: &impl Fn(Range<usize>) -> Result<Vec<Sample>, E>,
+    ) -> Result<Option<Vec<u64>>, E> {
+        let Some(ignore) = settings.ignore else { return Ok(None) };
+        let mut counts = vec![0u64; self.weights.len()];
+        for sample in 0..settings.effective {
+            for sample in load(sample..sample + 1)? {
+                for (count, stride) in counts.iter_mut().zip(&self.strides) {
+                    let labels = targets(std::slice::from_ref(&sample), *stride);
+                    *count += labels.iter().filter(|label| **label != ignore).count() as u64;
+                }
+            }
+        }
+        Ok(Some(counts))
+    }
+}
+
+/// `[batch, channel, z, y, x]` in f32.
+fn images(samples: &[Sample], device: &Device) -> Tensor<5> {
+    let (channels, z, y, x) = samples.first().map_or((0, 0, 0, 0), |sample| sample.image.dim());
+    let mut values = Vec::with_capacity(samples.len() * channels * z * y * x);
+    for sample in samples {
+        values.extend(sample.image.iter());
+    }
+    Tensor::from_data(TensorData::new(values, [samples.len(), channels, z, y, x]), device)
+}
+
+/// Labels `[batch, z, y, x]` at a head's resolution: the first voxel of every `stride` (nearest, as
+/// `torch.nn.functional.interpolate` has it).
+fn targets(samples: &[Sample], [z, y, x]: [usize; 3]) -> Vec<u16> {
+    let steps = ndarray::s![..;z as isize, ..;y as isize, ..;x as isize];
+    samples.iter().flat_map(|sample| sample.label.slice(steps).iter().copied().collect::<Vec<_>>()).collect()
+}
