@@ -24,8 +24,7 @@ pub struct Finding {
 pub fn check_folder(root: &Path) -> Vec<Finding> {
     let (dataset, faults) = layout::read(root);
     let complete = faults.is_empty();
-    let mut findings: Vec<Finding> =
-        faults.into_iter().map(|(case, fault)| finding(root, &case, &fault)).collect();
+    let mut findings: Vec<Finding> = faults.into_iter().map(|(case, fault)| finding(root, &case, &fault)).collect();
     if let Some(dataset) = dataset {
         findings.extend(look(&dataset, complete));
     }
@@ -146,9 +145,9 @@ fn look_at_labels(dataset: &Dataset, case: &Case, faults: &mut Vec<DatasetError>
 /// Bytes that looking at one file of `case` takes: the largest of them, and reading it.
 fn cost(case: &Case) -> u64 {
     let files = case.images.iter().chain([&case.label]);
-    let largest = files.filter_map(|file| volume::read_header(file).ok()).map(|header| {
-        read::voxels(header.geometry.size).saturating_mul(header.volumes as u64)
-    });
+    let largest = files
+        .filter_map(|file| volume::read_header(file).ok())
+        .map(|header| read::voxels(header.geometry.size).saturating_mul(header.volumes as u64));
     largest.max().unwrap_or(0).saturating_mul(12)
 }
 

@@ -27,12 +27,14 @@ pub(super) fn dataset(dataset: &Dataset, cache: Option<&Path>) -> Result<String,
     let hashed = hashed.into_iter().collect::<Result<Vec<_>, _>>()?;
 
     if let Some(path) = memo_path {
-        let new: Memo =
-            hashed.iter().filter_map(|file| Some((file.key.clone(), (file.seen.clone()?, file.sha256.clone())))).collect();
+        let new: Memo = hashed
+            .iter()
+            .filter_map(|file| Some((file.key.clone(), (file.seen.clone()?, file.sha256.clone()))))
+            .collect();
         if new != memo
             && let Ok(bytes) = serde_json::to_vec(&new)
-            && let Err(error) =
-                super::store::make_private(path.parent().unwrap_or(&path)).and_then(|()| files::write_bytes(&path, &bytes))
+            && let Err(error) = super::store::make_private(path.parent().unwrap_or(&path))
+                .and_then(|()| files::write_bytes(&path, &bytes))
         {
             tracing::debug!("{}: {error}; files will be hashed again next time", path.display());
         }
@@ -44,7 +46,8 @@ pub(super) fn dataset(dataset: &Dataset, cache: Option<&Path>) -> Result<String,
         hash.update(text.as_bytes());
     };
     text("voxfit dataset 1");
-    for list in [dataset.channels.iter().map(|channel| &channel.name).collect::<Vec<_>>(), dataset.classes.iter().collect()]
+    for list in
+        [dataset.channels.iter().map(|channel| &channel.name).collect::<Vec<_>>(), dataset.classes.iter().collect()]
     {
         text(&list.len().to_string());
         list.into_iter().for_each(|name| text(name));

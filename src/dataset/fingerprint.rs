@@ -67,10 +67,15 @@ pub fn fingerprint(dataset: &Dataset) -> Result<Fingerprint, DatasetError> {
 pub fn fingerprint_within(dataset: &Dataset, memory: u64) -> Result<Fingerprint, DatasetError> {
     let channels = dataset.channels.len().max(1);
     let draws = (DRAWS / channels / dataset.cases.len().max(1)).max(1);
-    let costs: Vec<u64> = dataset.cases.iter().map(|case| {
-        let size = case.images.first().and_then(|file| volume::read_header(file).ok()).map(|header| header.geometry.size);
-        read::cost(size.map_or(0, read::voxels), 0, channels)
-    }).collect();
+    let costs: Vec<u64> = dataset
+        .cases
+        .iter()
+        .map(|case| {
+            let size =
+                case.images.first().and_then(|file| volume::read_header(file).ok()).map(|header| header.geometry.size);
+            read::cost(size.map_or(0, read::voxels), 0, channels)
+        })
+        .collect();
     let cases = parallel::run(&costs, memory, |index| one(dataset, index, draws))?;
 
     let mut relative: Vec<f64> = cases.iter().map(|case| case.relative).collect();
@@ -116,7 +121,8 @@ pub fn remembered(dataset: &Dataset, cache: &Path, memory: u64) -> Result<Finger
     }
     let found = fingerprint_within(dataset, memory)?;
     if let Ok(text) = toml::to_string(&found)
-        && let Err(error) = store::make_private(&cache.join(FOLDER)).and_then(|()| files::write_bytes(&path, text.as_bytes()))
+        && let Err(error) =
+            store::make_private(&cache.join(FOLDER)).and_then(|()| files::write_bytes(&path, text.as_bytes()))
     {
         tracing::debug!("{}: {error}; the fingerprint will be taken again next time", path.display());
     }
@@ -144,12 +150,8 @@ fn one(dataset: &Dataset, index: usize, draws: usize) -> Result<One, DatasetErro
     for channel in raw.data.outer_iter().filter(|_| count > 0) {
         drawn.push(draw(channel.slice(inside), labels, is_foreground, count, draws, index as u64));
     }
-    let relative = size.iter().product::<usize>() as f64 / labels_len(raw.geometry.size);
+    let relative = size.iter().product::<usize>() as f64 / read::voxels(raw.geometry.size) as f64;
     Ok(One { spacing: raw.geometry.spacing(), size: zyx(size), relative, drawn })
-}
-
-fn labels_len(size: [usize; 3]) -> f64 {
-    size.iter().map(|&voxels| voxels as f64).product()
 }
 
 /// `draws` of the `count` foreground voxels, ascending; every channel draws the same voxels.
@@ -163,11 +165,10 @@ fn draw(
 ) -> Vec<f32> {
     let mut stream = random::stream(SEED, "fingerprint", 0, case);
     let mut drawn = Vec::with_capacity(draws);
-    // Draw `n` stands at (n + u) / draws of the foreground, u in steps of 2^-20.
-    const STEPS: u128 = 1 << 20;
+    let stretch = count as f64 / draws as f64;
     let mut place = |draw: usize| {
-        let at = draw as u128 * STEPS + below(&mut stream, STEPS as usize) as u128;
-        (at * count as u128 / (draws as u128 * STEPS)) as usize
+        let within = below(&mut stream, 1 << 20) as f64 / f64::from(1 << 20);
+        ((draw as f64 + within) * stretch) as usize
     };
     let mut next = place(0);
     let foreground = image.iter().zip(&labels).filter(|(_, label)| is_foreground(**label));

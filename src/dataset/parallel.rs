@@ -50,10 +50,8 @@ pub(super) fn run<T: Send, E: Send>(
     work: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
     let threads = rayon::current_num_threads().clamp(1, costs.len().max(1));
-    let shared = Shared {
-        queue: Mutex::new(Queue { next: 0, running: 0, held: 0, stopped: false }),
-        changed: Condvar::new(),
-    };
+    let shared =
+        Shared { queue: Mutex::new(Queue { next: 0, running: 0, held: 0, stopped: false }), changed: Condvar::new() };
     let done = Mutex::new(Vec::with_capacity(costs.len()));
     std::thread::scope(|scope| {
         for _ in 0..threads {

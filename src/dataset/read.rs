@@ -54,7 +54,9 @@ fn headers(files: &[PathBuf], channels: usize) -> Result<Vec<Header>, DatasetErr
     for file in files {
         let header = volume::read_header(file)?;
         none(wrong_volumes(file, &header, files.len(), channels))?;
-        none(headers.first().and_then(|first: &Header| grids_differ(file, &header.geometry, &first.geometry, &files[0])))?;
+        none(
+            headers.first().and_then(|first: &Header| grids_differ(file, &header.geometry, &first.geometry, &files[0])),
+        )?;
         headers.push(header);
     }
     none(wrong_file_count(&files[0], files.len(), channels))?;
@@ -145,7 +147,12 @@ fn size_differs(
     other: &Path,
 ) -> Option<DatasetError> {
     (data.dim() != expected.dim()).then(|| {
-        DatasetError::invalid(file, "dim", "changed while it was read", format!("read it and {} again", other.display()))
+        DatasetError::invalid(
+            file,
+            "dim",
+            "changed while it was read",
+            format!("read it and {} again", other.display()),
+        )
     })
 }
 

@@ -99,7 +99,14 @@ fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option
     cases.sort_by(|a, b| a.id.cmp(&b.id));
     refuse_equal_ids(folder, &mut cases);
     let (classes, ignore) = classes;
-    Some(Dataset { root: folder.root.to_path_buf(), name: name(folder.root, description), channels, classes, ignore, cases })
+    Some(Dataset {
+        root: folder.root.to_path_buf(),
+        name: name(folder.root, description),
+        channels,
+        classes,
+        ignore,
+        cases,
+    })
 }
 
 fn name(root: &Path, description: &Map<String, Value>) -> String {
@@ -148,8 +155,12 @@ fn refuse_equal_ids(folder: &mut Folder<'_>, cases: &mut Vec<Case>) {
         if kept.last().is_some_and(|last| last.id == case.id) {
             let file = case.images.first().unwrap_or(&case.label);
             let problem = format!("two cases are called {}", case.id);
-            let error =
-                DatasetError::invalid(file, "training", problem, "list every case once and give each file its own name");
+            let error = DatasetError::invalid(
+                file,
+                "training",
+                problem,
+                "list every case once and give each file its own name",
+            );
             folder.case_fault(&case.id, error);
         } else {
             kept.push(case);

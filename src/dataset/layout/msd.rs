@@ -71,7 +71,12 @@ fn inside(folder: &mut Folder<'_>, field: &str, text: &str) -> Option<PathBuf> {
     // Written on Windows and read elsewhere, a path may have backslashes.
     let path = folder.root.join(text.trim_start_matches("./"));
     if text.contains('\\') && !path.exists() {
-        return Some(parts.iter().filter(|part| !matches!(**part, "" | ".")).fold(folder.root.to_path_buf(), |path, part| path.join(part)));
+        return Some(
+            parts
+                .iter()
+                .filter(|part| !matches!(**part, "" | "."))
+                .fold(folder.root.to_path_buf(), |path, part| path.join(part)),
+        );
     }
     Some(path)
 }

@@ -13,7 +13,11 @@ pub(super) fn cases(folder: &mut Folder<'_>, description: &Map<String, Value>, c
     let ending = match description.get("file_ending") {
         Some(Value::String(ending)) if ending == ".nii.gz" || ending == ".nii" => ending,
         Some(other) => {
-            folder.fault("file_ending", format!("{other} is not read"), "convert the volumes to \".nii.gz\" or \".nii\"");
+            folder.fault(
+                "file_ending",
+                format!("{other} is not read"),
+                "convert the volumes to \".nii.gz\" or \".nii\"",
+            );
             return None;
         }
         None => {

@@ -22,9 +22,7 @@ pub(super) fn locations(labels: ArrayView3<'_, u16>, ignore: Option<u16>) -> BTr
     labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
     let mut choices: Vec<Option<Choice>> = (0..=u16::MAX)
         .zip(counts)
-        .map(|(class, count)| {
-            (class != 0 && Some(class) != ignore && count > 0).then(|| Choice::new(class, count))
-        })
+        .map(|(class, count)| (class != 0 && Some(class) != ignore && count > 0).then(|| Choice::new(class, count)))
         .collect();
     for (place, &label) in (0_u32..).zip(&labels) {
         if let Some(choice) = &mut choices[usize::from(label)] {

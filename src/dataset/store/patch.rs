@@ -113,19 +113,25 @@ impl StoredCase {
         for (channel, image) in image.outer_iter_mut().enumerate() {
             let first = channel * self.header.size[0];
             match self.header.image {
-                ImageScalar::F16 => self.fill(&file, self.parts.image, first, &overlap, image, |from: &[f16], to| {
-                    from.convert_to_f32_slice(to);
-                })?,
+                ImageScalar::F16 => {
+                    self.fill(&file, self.parts.image, first, &overlap, image, |from: &[f16], to| {
+                        from.convert_to_f32_slice(to);
+                    })?
+                }
                 ImageScalar::F32 => {
-                    self.fill(&file, self.parts.image, first, &overlap, image, |from: &[f32], to| to.copy_from_slice(from))?
+                    self.fill(&file, self.parts.image, first, &overlap, image, |from: &[f32], to| {
+                        to.copy_from_slice(from)
+                    })?
                 }
             }
         }
         let view = labels.view_mut();
         match self.header.label {
-            LabelScalar::U8 => self.fill(&file, self.parts.labels, 0, &overlap, view, |from: &[u8], to: &mut [u16]| {
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
-            })?,
+            LabelScalar::U8 => {
+                self.fill(&file, self.parts.labels, 0, &overlap, view, |from: &[u8], to: &mut [u16]| {
+                    to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
+                })?
+            }
             LabelScalar::U16 => {
                 self.fill(&file, self.parts.labels, 0, &overlap, view, |from: &[u16], to| to.copy_from_slice(from))?
             }
