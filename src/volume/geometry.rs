@@ -99,3 +99,55 @@ pub(super) fn inverse(m: &[[f64; 3]; 3]) -> Option<[[f64; 3]; 3]> {
     };
     Some(std::array::from_fn(|row| std::array::from_fn(|column| cofactor(column, row) / determinant)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn same_grid_has_no_difference() {
+        let grid = Geometry::new([10, 20, 30], [0.5, 0.5, 2.0]);
+        assert_eq!(grid.difference(&grid, 0.0), None);
+        assert_eq!(grid.voxel_volume(), 0.5);
+    }
+
+    #[test]
+    fn shift_counts_in_mm_and_voxels() {
+        let grid = Geometry::new([10, 20, 30], [0.5, 0.5, 2.0]);
+        let mut other = grid.clone();
+        other.affine[2][3] = 1.0;
+        let expected = GridDifference::Position { mm: 1.0, voxels: 0.5 };
+        assert_eq!(grid.difference(&other, 0.4), Some(expected));
+        assert_eq!(grid.difference(&other, 0.6), None);
+    }
+
+    #[test]
+    fn spacing_counts_at_the_far_corner() {
+        let grid = Geometry::new([100, 1, 1], [1.0; 3]);
+        let other = Geometry::new([100, 1, 1], [1.01, 1.0, 1.0]);
+        // The far face is at 99.5 voxels: 99.5 * 0.01.
+        let Some(GridDifference::Position { mm, .. }) = grid.difference(&other, 0.1) else { panic!("no difference") };
+        assert!((mm - 0.995).abs() < 1e-12, "{mm}");
+    }
+
+    #[test]
+    fn direction_of_a_single_slice_counts() {
+        let grid = Geometry::new([4, 4, 1], [1.0; 3]);
+        let mut other = grid.clone();
+        other.affine[2][2] = 3.0;
+        assert!(matches!(grid.difference(&other, 0.5), Some(GridDifference::Position { mm: 1.0, .. })));
+    }
+
+    #[test]
+    fn size_is_told_first_and_nan_is_never_the_same() {
+        let grid = Geometry::new([4, 4, 4], [1.0; 3]);
+        let other = Geometry::new([4, 4, 5], [1.0; 3]);
+        assert_eq!(grid.difference(&other, 9.0), Some(GridDifference::Size { a: [4, 4, 4], b: [4, 4, 5] }));
+        let mut nan = grid.clone();
+        nan.affine[0][3] = f64::NAN;
+        assert!(grid.difference(&nan, 9.0).is_some());
+        assert!(nan.difference(&grid, 9.0).is_some());
+        let flat = Geometry::new([4, 4, 4], [1.0, 0.0, 1.0]);
+        assert!(flat.difference(&grid, 1e9).is_some());
+    }
+}

@@ -36,13 +36,17 @@ impl Normalisation {
                 data.map_inplace(|value| *value = ((f64::from(*value) - mean) / deviation) as f32);
             }
             Self::ZScore { nonzero: true } => {
+                let nonzero;
                 let inside = match mask {
-                    Some(mask) => mask.to_owned(),
-                    None => data.map(|value| *value != 0.0),
+                    Some(mask) => mask,
+                    None => {
+                        nonzero = data.map(|value| *value != 0.0);
+                        nonzero.view()
+                    }
                 };
                 let taken = || data.iter().zip(&inside).filter(|(_, inside)| **inside).map(|(value, _)| *value);
                 let (mean, deviation) = moments(taken);
-                Zip::from(&mut data).and(&inside).for_each(|value, &inside| {
+                Zip::from(&mut data).and(inside).for_each(|value, &inside| {
                     *value = if inside { ((f64::from(*value) - mean) / deviation) as f32 } else { 0.0 };
                 });
             }
@@ -130,4 +134,82 @@ pub fn bounding_box(mask: ArrayView3<'_, bool>) -> Option<([usize; 3], [usize; 3
         }
     }
     (low[0] != usize::MAX).then(|| (low, std::array::from_fn(|axis| high[axis] - low[axis] + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `(x*7919 + y*104729 + z*1299709) % 1000` on 3 x 4 x 5 (z, y, x), as in the recipes below.
+    fn data() -> Array3<f32> {
+        Array3::from_shape_fn((3, 4, 5), |(z, y, x)| ((x * 7919 + y * 104_729 + z * 1_299_709) % 1000) as f32)
+    }
+
+    fn assert_close(found: &Array3<f32>, expected: &[f64]) {
+        for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{index}: {found} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn z_score_is_numpys() {
+        let mut data = data();
+        Normalisation::ZScore { nonzero: false }.apply(data.view_mut(), None);
+        // a = a.astype(float); (a - a.mean()) / a.std()
+        assert_close(&data, &[-1.714_009_365, 1.497_355_786, 1.214_308_368, 0.931_260_95]);
+    }
+
+    #[test]
+    fn z_score_inside_a_mask_leaves_the_rest_zero() {
+        let mut masked = data();
+        let mask = masked.map(|value| value % 3.0 != 0.0);
+        Normalisation::ZScore { nonzero: true }.apply(masked.view_mut(), Some(mask.view()));
+        // m = a % 3 != 0; b = a[m]; (a - b.mean()) / b.std() where m, else 0
+        assert_close(&masked, &[0.0, 1.475_304_244, 1.195_691_155, 0.916_078_067, 0.636_464_978, 0.0]);
+    }
+
+    #[test]
+    fn ct_clips_then_scales() {
+        let mut data = data();
+        Normalisation::Ct { low: 200.0, high: 800.0, mean: 400.0, deviation: 150.0 }.apply(data.view_mut(), None);
+        // (np.clip(a, 200, 800) - 400) / 150
+        assert_close(&data, &[-1.333_333_333, 2.666_666_667, 2.666_666_667, 2.38, 1.84, 2.193_333_333]);
+    }
+
+    #[test]
+    fn constant_and_empty_images_stay_finite() {
+        let mut constant = Array3::from_elem((2, 2, 2), 5.0f32);
+        Normalisation::ZScore { nonzero: false }.apply(constant.view_mut(), None);
+        assert!(constant.iter().all(|value| *value == 0.0));
+        let mut zeros = Array3::<f32>::zeros((2, 2, 2));
+        Normalisation::ZScore { nonzero: true }.apply(zeros.view_mut(), None);
+        assert!(zeros.iter().all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn holes_are_filled_as_scipy_does() {
+        let pattern = |(z, y, x): (usize, usize, usize)| (z * 5 + y * 11 + x * 7 + z * y * 3 + y * x * 2) % 9 < 6;
+        let image = Array3::from_shape_fn((12, 13, 14), |voxel| if pattern(voxel) { 1.0f32 } else { 0.0 });
+        let channels = image.insert_axis(Axis(0));
+        let mask = nonzero_mask(channels.view());
+        // s = (z*5 + y*11 + x*7 + z*y*3 + y*x*2) % 9 < 6; f = scipy.ndimage.binary_fill_holes(s)
+        // s.sum(), f.sum(), (np.flatnonzero(f) % 1009).sum()
+        assert_eq!(channels.iter().filter(|value| **value != 0.0).count(), 1482);
+        assert_eq!(mask.iter().filter(|inside| **inside).count(), 1567);
+        assert_eq!(
+            mask.iter().enumerate().filter(|(_, inside)| **inside).map(|(i, _)| i % 1009).sum::<usize>(),
+            726_221
+        );
+    }
+
+    #[test]
+    fn mask_takes_every_channel_and_thin_volumes() {
+        let mut channels = ndarray::Array4::<f32>::zeros((2, 1, 3, 5));
+        channels[[0, 0, 1, 1]] = 2.0;
+        channels[[1, 0, 1, 3]] = -1.0;
+        let mask = nonzero_mask(channels.view());
+        assert_eq!(mask.iter().filter(|inside| **inside).count(), 2);
+        assert_eq!(bounding_box(mask.view()), Some(([0, 1, 1], [1, 1, 3])));
+        assert_eq!(bounding_box(Array3::from_elem((2, 2, 2), false).view()), None);
+    }
 }

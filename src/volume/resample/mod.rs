@@ -98,3 +98,6 @@ pub fn separate_axis(from: [f64; 3], to: [f64; 3]) -> Option<usize> {
     let first = coarse.next()?;
     coarse.next().is_none().then_some(first)
 }
+
+#[cfg(test)]
+mod tests;
