@@ -1,0 +1,64 @@
+//! `${NAME}` in paths.
+use super::ConfigError;
+
+/// Where the volumes of a variable that voxfit's own configurations use come from.
+const KNOWN: [(&str, &str); 1] = [(
+    "VOXFIT_VOLUMES",
+    "the volumes come from the Medical Segmentation Decathlon (medicaldecathlon.com, Task04_Hippocampus) or are your \
+     own; set VOXFIT_VOLUMES to the folder that holds them, as in VOXFIT_VOLUMES=/data/msd for \
+     /data/msd/Task04_Hippocampus, or pass --data DIR",
+)];
+
+/// `text` with every `${NAME}` replaced by what `variable` gives for it; a `$` without `{` stays.
+///
+/// # Errors
+/// A name that is not set, empty or not closed by `}`; says what to do.
+pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, ConfigError> {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        expanded.push_str(&rest[..start]);
+        let (name, after) = rest[start + 2..].split_once('}').ok_or_else(|| ConfigError::Environment {
+            text: text.to_owned(),
+            problem: "`${` has no `}`".into(),
+            cure: "close it, or pass --data DIR".into(),
+        })?;
+        let value = variable(name).filter(|value| !value.is_empty()).ok_or_else(|| ConfigError::Environment {
+            text: text.to_owned(),
+            problem: format!("the environment variable {name} is not set"),
+            cure: KNOWN.iter().find(|(known, _)| *known == name).map_or_else(
+                || format!("set {name} or pass --data DIR with the dataset's folder"),
+                |(_, cure)| (*cure).to_owned(),
+            ),
+        })?;
+        expanded.push_str(&value);
+        rest = after;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expand;
+
+    #[test]
+    fn names_are_replaced_or_refused() {
+        let variable = |name: &str| match name {
+            "HOME" => Some("/home/me".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        assert_eq!(expand("${HOME}/a/${HOME}$", variable).unwrap(), "/home/me/a//home/me$");
+        assert_eq!(expand("$HOME/a", variable).unwrap(), "$HOME/a");
+        for (text, part) in [
+            ("${VOXFIT_VOLUMES}/x", "medicaldecathlon.com"),
+            ("${OTHER}/x", "set OTHER or pass --data DIR"),
+            ("${EMPTY}", "EMPTY is not set"),
+            ("${HOME", "has no `}`"),
+        ] {
+            let message = expand(text, variable).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

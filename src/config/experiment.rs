@@ -1,0 +1,260 @@
+//! The schema of the effective-batch configuration file, as written; the defaults are the contract's.
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+use super::{Auto, ByteSize};
+use crate::patch::augment::AugmentConfig;
+
+/// One experiment. A key not given is its default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Experiment {
+    pub data: Data,
+    pub batch: Batch,
+    pub memory: Memory,
+    pub precision: Precision,
+    pub network: Network,
+    pub train: Train,
+    pub sampling: Sampling,
+    pub augment: AugmentConfig,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// As written: relative to the file, `${NAME}` unexpanded ([`super::Config::dataset`] gives the path).
+    pub dataset: String,
+    pub folds: usize,
+    pub fold: Fold,
+    /// mm, x, y, z, that all cases are resampled to; auto: nnU-Net's rule.
+    pub spacing: Auto<[f64; 3]>,
+}
+
+/// Which cases are held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    /// Fold 0..folds.
+    One(usize),
+    /// None: all are trained on, without validation.
+    All,
+}
+
+/// `[batch]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batch {
+    /// Samples per optimizer step.
+    pub effective: usize,
+    /// Samples in memory at once; -1 is auto too. Auto is min(effective, 2): group and instance normalisation give the
+    /// same result for any number.
+    #[serde(deserialize_with = "micro")]
+    pub micro: Auto<usize>,
+}
+
+/// `[memory]`: read and kept; planning by it is not in this version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// The most the process may hold.
+    pub budget: Auto<ByteSize>,
+    pub recompute: Auto<Recompute>,
+}
+
+/// What is computed again in the backward pass instead of kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    None,
+    Norms,
+    Blocks,
+}
+
+/// `[precision]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Precision {
+    /// Auto is bf16. Master weights, sums and the loss are f32 always.
+    pub activations: Auto<Activations>,
+    /// f16 only. Auto starts at 65536, doubles after 2000 clean steps, halves and skips on overflow.
+    pub loss_scale: Auto<f64>,
+}
+
+/// Type of what passes between layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activations {
+    F32,
+    Bf16,
+    F16,
+}
+
+/// `[network]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// Memory of the card that `auto` below is designed for.
+    pub design: ByteSize,
+    /// Voxels x, y, z.
+    pub patch: Auto<[usize; 3]>,
+    pub stages: Auto<usize>,
+    /// Per stage, x, y, z, each 1 or 3.
+    pub kernels: Auto<Vec<[usize; 3]>>,
+    /// Per stage, x, y, z, each 1 or 2, all 1 in the first.
+    pub strides: Auto<Vec<[usize; 3]>>,
+    /// Channels of the first stage.
+    pub features: usize,
+    pub features_max: usize,
+    pub norm: Auto<NormName>,
+    pub norm_groups: usize,
+    pub batch_norm_min: usize,
+    pub deep_supervision: bool,
+}
+
+/// The normalisation asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormName {
+    Batch,
+    Group,
+    Instance,
+}
+
+/// `[train]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    pub steps: u64,
+    pub optimizer: OptimizerName,
+    pub learning_rate: f64,
+    pub weight_decay: f64,
+    /// Largest norm of the gradient of a step.
+    pub clip_norm: f64,
+    pub validate_every: u64,
+    /// The first cases of the held-out list, looked at during training.
+    pub validate_cases: usize,
+    pub checkpoint_every: u64,
+    pub seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerName {
+    /// Nesterov momentum 0.99.
+    Sgd,
+    Adamw,
+}
+
+/// `[sampling]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampling {
+    /// Share of samples centred on a foreground voxel.
+    pub foreground: f64,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { dataset: "../volumes/phantom".into(), folds: 5, fold: Fold::One(0), spacing: Auto::Auto }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { effective: 8, micro: Auto::Auto }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            design: ByteSize(8 << 30),
+            patch: Auto::Auto,
+            stages: Auto::Auto,
+            kernels: Auto::Auto,
+            strides: Auto::Auto,
+            features: 32,
+            features_max: 320,
+            norm: Auto::Auto,
+            norm_groups: 8,
+            batch_norm_min: 8,
+            deep_supervision: true,
+        }
+    }
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            optimizer: OptimizerName::Sgd,
+            learning_rate: 0.01,
+            weight_decay: 3e-5,
+            clip_norm: 12.0,
+            validate_every: 250,
+            validate_cases: 8,
+            checkpoint_every: 250,
+            seed: 0,
+        }
+    }
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { foreground: 0.33 }
+    }
+}
+
+impl Experiment {
+    /// The file that reads back as this experiment, floats exactly.
+    ///
+    /// # Errors
+    /// None for values that [`super::Config::load`] accepts; a seed above 2^63 - 1 cannot be written.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+}
+
+/// A number of samples, "auto", or -1 for auto.
+fn micro<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Auto<usize>, D::Error> {
+    match Auto::<i64>::deserialize(deserializer)? {
+        Auto::Auto | Auto::Value(-1) => Ok(Auto::Auto),
+        Auto::Value(samples) => usize::try_from(samples).map(Auto::Value).map_err(D::Error::custom),
+    }
+}
+
+impl Serialize for Fold {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(fold) => fold.serialize(serializer),
+            Self::All => serializer.serialize_str("all"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Fold {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FoldVisitor;
+        impl Visitor<'_> for FoldVisitor {
+            type Value = Fold;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a whole number or \"all\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Fold, E> {
+                if text == "all" { Ok(Fold::All) } else { Err(E::custom("not \"all\"")) }
+            }
+
+            fn visit_i64<E: Error>(self, fold: i64) -> Result<Fold, E> {
+                usize::try_from(fold).map(Fold::One).map_err(E::custom)
+            }
+
+            fn visit_u64<E: Error>(self, fold: u64) -> Result<Fold, E> {
+                usize::try_from(fold).map(Fold::One).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(FoldVisitor)
+    }
+}
