@@ -22,6 +22,8 @@ pub(super) struct Checked {
     pub(super) scaling: Option<(f64, f64)>,
     /// Product of the dimensions after the third.
     pub(super) volumes: usize,
+    /// The first of these dimensions that is above 1, else 4.
+    pub(super) volume_axis: usize,
 }
 
 impl Checked {
@@ -38,7 +40,8 @@ impl Checked {
         let offset = offset(path, &fields)?;
         let end = count.checked_mul(scalar.bytes() as u64).and_then(|bytes| bytes.checked_add(offset));
         let Some(end) = end else { return Err(too_large(path, &fields)) };
-        source.check_holds(end)?;
+        source.check_holds("vox_offset", offset)?;
+        source.check_holds("dim", end)?;
         let affine = orientation::affine(path, &fields.placement, rank)?;
         let axes = Axes::closest(&affine);
         Ok(Self {
@@ -48,6 +51,7 @@ impl Checked {
             offset,
             scaling: scaling(path, &fields)?,
             volumes,
+            volume_axis: (4..=rank).find(|&axis| fields.dim[axis] > 1).unwrap_or(4),
             native: NativeGrid {
                 version: fields.version,
                 // Trailing dimensions of 1 are kept; those of a 4D volume are not the grid's.

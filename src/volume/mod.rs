@@ -113,7 +113,8 @@ pub fn read_labels(path: &Path) -> Result<Labels, VolumeError> {
 
 /// Writes `labels` (`[z, y, x]` on the RAS grid of `native`) on the file's own grid, atomically; u8 where values allow,
 /// else u16. `.nii.gz` or `.nii` by the ending of `path`; the version of NIfTI is that of the file `native` is from.
-/// qform, sform, pixdim and units are copied exactly; descriptions, names and extensions are not.
+/// qform, sform, pixdim and units are copied exactly; descriptions, names and extensions are not. Trailing dimensions
+/// of 1 are kept, on the grid of a 4D image the label map is 3D. The same labels give the same bytes.
 ///
 /// # Errors
 /// [`VolumeError::Io`] for anything of the file system, [`VolumeError::Invalid`] for another ending or size.

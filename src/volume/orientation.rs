@@ -8,6 +8,9 @@ use super::geometry::{Geometry, determinant, inverse};
 /// Rows R, A, S in mm; columns of the file's axes i, j, k and the position of voxel (0, 0, 0).
 pub(super) type Affine = [[f64; 4]; 3];
 
+/// Positions beyond these, in any unit, are damage; squares of larger numbers leave f64's range.
+const FARTHEST: std::ops::RangeInclusive<f64> = -1e12..=1e12;
+
 /// How the file's axes lie along R, A, S.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Axes {
@@ -121,7 +124,7 @@ pub(super) fn affine(path: &Path, placement: &Placement, rank: usize) -> Result<
 
 fn spacing(path: &Path, placement: &Placement, rank: usize) -> Result<[f64; 3], VolumeError> {
     let mut spacing = [1.0; 3];
-    for axis in 0..rank.min(3) {
+    for (axis, step) in spacing.iter_mut().enumerate().take(rank) {
         let value = placement.pixdim[axis + 1];
         // Below 1e-9 and above 1e9 of any unit nothing is a voxel, and squares of such numbers leave f64's range.
         if !(1e-9..=1e9).contains(&value) {
@@ -132,7 +135,7 @@ fn spacing(path: &Path, placement: &Placement, rank: usize) -> Result<[f64; 3], 
                 "write the true spacing in mm (above 0) into the header, or convert the volume from its source again",
             ));
         }
-        spacing[axis] = value;
+        *step = value;
     }
     Ok(spacing)
 }
@@ -142,7 +145,7 @@ fn sform(path: &Path, placement: &Placement) -> Result<Affine, VolumeError> {
     let affine = placement.srow;
     for (name, row) in ["srow_x", "srow_y", "srow_z"].into_iter().zip(&affine) {
         for (index, value) in row.iter().enumerate() {
-            if !(value.abs() <= 1e12) {
+            if !FARTHEST.contains(value) {
                 let problem = format!("{value} is not a position in the patient");
                 return Err(VolumeError::invalid(path, format!("{name}[{index}]"), problem, CURE));
             }
@@ -176,7 +179,7 @@ fn qform(path: &Path, placement: &Placement, spacing: [f64; 3]) -> Result<Affine
         }
     }
     for (name, value) in ["qoffset_x", "qoffset_y", "qoffset_z"].into_iter().zip(placement.qoffset) {
-        if !(value.abs() <= 1e12) {
+        if !FARTHEST.contains(&value) {
             let problem = format!("{value} is not a position in the patient");
             return Err(VolumeError::invalid(path, name, problem, CURE));
         }

@@ -31,7 +31,7 @@ impl Volume {
             1 => Ok(self),
             count => Err(VolumeError::invalid(
                 self.source.path(),
-                "dim[4]",
+                format!("dim[{}]", self.header.volume_axis),
                 format!("a 4D volume of {count} volumes where one is expected"),
                 "save each volume as a file of its own (`fslsplit IN OUT -t`), or declare one channel per volume in dataset.json",
             )),

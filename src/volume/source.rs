@@ -52,8 +52,8 @@ impl Source {
         self.taken
     }
 
-    /// Refuses content of `bytes` bytes that the file cannot hold, before anything is allocated for it.
-    pub(super) fn check_holds(&self, bytes: u64) -> Result<(), VolumeError> {
+    /// Refuses content of `bytes` bytes, which `field` asks for, that the file cannot hold.
+    pub(super) fn check_holds(&self, field: &str, bytes: u64) -> Result<(), VolumeError> {
         let most = if self.gzip { self.length.saturating_mul(DEFLATE_RATIO) } else { self.length };
         if bytes <= most {
             return Ok(());
@@ -63,7 +63,7 @@ impl Source {
         } else {
             format!("the header asks for {bytes} bytes, the file holds {most}")
         };
-        Err(VolumeError::invalid(&self.path, "dim", problem, TAKE_AGAIN))
+        Err(VolumeError::invalid(&self.path, field, problem, TAKE_AGAIN))
     }
 
     /// Fills `buffer`, or as much of it as there is; returns how much.

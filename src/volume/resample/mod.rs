@@ -12,7 +12,7 @@ use axis::Order;
 pub use label::labels;
 
 /// Voxels along each axis (z, y, x) after going from `from` to `to` mm: round(n * from / to), at least 1. Halves go to
-/// the even neighbour, as in Python and numpy.
+/// the even neighbour, as in Python and numpy. Nothing bounds the result: see [`peak_bytes`].
 pub fn new_size(size: [usize; 3], from: [f64; 3], to: [f64; 3]) -> [usize; 3] {
     std::array::from_fn(|axis| ((from[axis] / to[axis] * size[axis] as f64).round_ties_even() as usize).max(1))
 }
@@ -48,13 +48,35 @@ pub fn linear(data: ArrayView3<'_, f32>, size: [usize; 3]) -> Array3<f32> {
     each_axis(data, size, Order::Linear, None)
 }
 
-/// Resamples along every axis but `except`, those that shrink the most first, so that little is held in between.
-fn each_axis(data: ArrayView3<'_, f32>, size: [usize; 3], order: Order, except: Option<usize>) -> Array3<f32> {
-    let mut axes: Vec<usize> = (0..3).filter(|&axis| Some(axis) != except).collect();
-    let growth = |axis: usize| size[axis] as f64 / data.len_of(Axis(axis)).max(1) as f64;
+/// The most bytes that [`image`] (without a separate axis) or [`linear`] hold for going from `from` to `to` voxels, the
+/// result among them and the input not; `u64::MAX` where they do not fit a u64. Sizes that come from a spacing in a
+/// file are to be compared with the memory at hand before they are asked for.
+pub fn peak_bytes(from: [usize; 3], to: [usize; 3]) -> u64 {
+    let bytes = |size: [usize; 3]| size.iter().fold(size_of::<f32>() as u64, |all, &n| all.saturating_mul(n as u64));
+    let (mut size, mut held, mut peak) = (from, 0, 0u64);
+    for axis in order_of_axes(from, to) {
+        if size[axis] != to[axis] {
+            size[axis] = to[axis];
+            peak = peak.max(bytes(size).saturating_add(held));
+            held = bytes(size);
+        }
+    }
+    peak.max(bytes(to))
+}
+
+/// Those that shrink the most first, so that little is held in between.
+fn order_of_axes(from: [usize; 3], to: [usize; 3]) -> [usize; 3] {
+    let mut axes = [0, 1, 2];
+    let growth = |axis: usize| to[axis] as f64 / from[axis].max(1) as f64;
     axes.sort_by(|&a, &b| growth(a).total_cmp(&growth(b)));
+    axes
+}
+
+/// Resamples along every axis but `except`.
+fn each_axis(data: ArrayView3<'_, f32>, size: [usize; 3], order: Order, except: Option<usize>) -> Array3<f32> {
+    let from = [0, 1, 2].map(|axis| data.len_of(Axis(axis)));
     let mut result: Option<Array3<f32>> = None;
-    for axis in axes {
+    for axis in order_of_axes(from, size).into_iter().filter(|&axis| Some(axis) != except) {
         result = Some(match result {
             None if data.len_of(Axis(axis)) == size[axis] => continue,
             None => axis::along_view(data, axis, size[axis], order),

@@ -161,3 +161,11 @@ fn one_coarse_axis_is_separated() {
     // Two coarse axes in the source decide for none, whatever the target has.
     assert_eq!(separate_axis([4.0, 4.0, 1.0], [4.0, 1.0, 1.0]), None);
 }
+
+#[test]
+fn peak_counts_what_is_held_between_axes() {
+    // 10 -> 5 along the first axis (5*10*10), then 10 -> 20 along the second (5*20*10 beside the 5*10*10).
+    assert_eq!(peak_bytes([10, 10, 10], [5, 20, 10]), 4 * (500 + 1000));
+    assert_eq!(peak_bytes([3, 4, 5], [3, 4, 5]), 4 * 60);
+    assert_eq!(peak_bytes([3, 4, 5], [usize::MAX; 3]), u64::MAX);
+}
