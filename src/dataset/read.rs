@@ -229,10 +229,10 @@ fn by(size: [usize; 3]) -> String {
 /// Bytes that reading and preparing a case takes at most, about: `from` voxels in the file, `to` on the prepared grid.
 pub(super) fn cost(from: u64, to: u64, channels: usize) -> u64 {
     let channels = channels as u64;
-    // Raw and cropped channels f32, the file's own bytes of one of them, label and mask; the prepared channels f32,
-    // the label, and the resampler's double-precision working copies of one channel.
-    let read = from.saturating_mul(8 * channels + 4 + 4);
-    let made = to.saturating_mul(4 * channels + 2 + 24);
+    // Raw and cropped channels f32, label and its crop, mask and its working copy; the prepared channels f32, the label,
+    // and the resampler's working copies of one channel.
+    let read = from.saturating_mul(8 * channels + 4 + 2);
+    let made = to.saturating_mul(4 * channels + 2 + 8);
     read.saturating_add(made)
 }
 

@@ -173,3 +173,49 @@ fn the_digest_is_that_of_the_content() {
     assert_ne!(first, remembered(), "another voxel");
     assert_eq!(digest(one.path()), remembered());
 }
+
+/// Every value of a description, in turn, replaced by something else or taken away: whatever comes of it is a dataset or
+/// one sentence, never a panic.
+#[test]
+fn no_description_is_too_odd() {
+    fn places(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+        found.push(at.to_string());
+        let children: Vec<(String, &serde_json::Value)> = match value {
+            serde_json::Value::Object(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
+            serde_json::Value::Array(list) => {
+                list.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect()
+            }
+            _ => Vec::new(),
+        };
+        children.into_iter().for_each(|(key, value)| places(value, &format!("{at}/{key}"), found));
+    }
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(-1.5),
+        json!(1e300),
+        json!(""),
+        json!("é/\u{0}"),
+        json!([]),
+        json!({}),
+        json!([{}]),
+    ];
+    for write in [fixture::write_msd as fn(&Path, usize) -> _, fixture::write_nnunet] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), 1);
+        let sound = fixture::read_description(folder.path());
+        let mut found = Vec::new();
+        places(&sound, "", &mut found);
+        for place in found {
+            for odd in &odd {
+                let mut description = sound.clone();
+                *description.pointer_mut(&place).unwrap() = odd.clone();
+                fixture::write_description(folder.path(), &description);
+                if let Err(error) = Dataset::open(folder.path()) {
+                    let error = error.to_string();
+                    assert!(error.lines().count() == 1 && error.contains("; "), "{place} = {odd}: {error}");
+                }
+            }
+        }
+    }
+}
