@@ -1,11 +1,11 @@
 //! The prepared store: patches against the prepared arrays, what is made anew, what is refused, what `clean` removes.
-mod dataset_fixture;
+#[path = "dataset/fixture.rs"]
+mod fixture;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use dataset_fixture as fixture;
 use ndarray::{Array3, Array4};
 use proptest::prelude::*;
 use voxfit::dataset::Dataset;

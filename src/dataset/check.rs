@@ -38,7 +38,7 @@ pub fn check(dataset: &Dataset) -> Vec<Finding> {
 
 /// `complete`: whether `dataset` has all its cases, so that a class without a voxel has none anywhere.
 fn look(dataset: &Dataset, complete: bool) -> Vec<Finding> {
-    let costs: Vec<u64> = dataset.cases.iter().map(|case| cost(case)).collect();
+    let costs: Vec<u64> = dataset.cases.iter().map(cost).collect();
     let looked: Result<Vec<Looked>, Infallible> =
         parallel::run(&costs, DEFAULT_MEMORY, |index| Ok(look_at(dataset, &dataset.cases[index])));
     let Ok(looked) = looked;

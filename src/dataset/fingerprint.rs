@@ -19,7 +19,7 @@ const SEED: u64 = 1234;
 pub(super) const FOLDER: &str = "fingerprints";
 
 /// Part of a remembered fingerprint's name: to be raised when what is computed changes.
-const VERSION: &str = "voxfit fingerprint 1";
+const VERSION: &str = concat!("voxfit ", env!("CARGO_PKG_VERSION"), " fingerprint 1");
 
 /// Sizes and spacings are x, y, z.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

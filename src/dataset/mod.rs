@@ -59,8 +59,13 @@ impl Dataset {
     /// A missing or malformed `dataset.json` (field named), no case, a missing file.
     pub fn open(root: &Path) -> Result<Self, DatasetError> {
         let (dataset, faults) = layout::read(root);
+        let others = faults.len().saturating_sub(1);
         match (faults.into_iter().next(), dataset) {
             (None, Some(dataset)) => Ok(dataset),
+            (Some((_, DatasetError::Invalid { path, field, problem, cure })), _) if others > 0 => {
+                let cure = format!("{cure} (`voxfit check` names {others} more)");
+                Err(DatasetError::Invalid { path, field, problem, cure })
+            }
             (Some((_, fault)), _) => Err(fault),
             (None, None) => Err(DatasetError::invalid(
                 root,

@@ -6,9 +6,10 @@ use ndarray::{Array3, Array4, ArrayView3, Axis};
 use super::{Case, DatasetError};
 use crate::volume::{self, Geometry, GridDifference, Header, NativeGrid};
 
-/// Two grids are one where no corner is further apart than this, in voxels: headers written by different programs
-/// differ by up to about 1e-4 per entry, which a large volume multiplies by its size.
-pub(super) const GRID_TOLERANCE: f64 = 1e-2;
+/// Two grids are one where no corner is further apart than this, in voxels. Headers written by different programs differ
+/// by 1e-8 to 1e-4 per entry (direction cosines with four decimals), which a volume multiplies by its size; a real
+/// misalignment is rarely below half a voxel.
+pub(super) const GRID_TOLERANCE: f64 = 0.05;
 
 /// The channels of a case before anything is done to them.
 pub(super) struct Raw {
@@ -228,10 +229,10 @@ fn by(size: [usize; 3]) -> String {
 /// Bytes that reading and preparing a case takes at most, about: `from` voxels in the file, `to` on the prepared grid.
 pub(super) fn cost(from: u64, to: u64, channels: usize) -> u64 {
     let channels = channels as u64;
-    // Raw and cropped channels f32, the file's own bytes of one of them, label and mask; the prepared channels f32,
-    // the label, and the resampler's double-precision working copies of one channel.
-    let read = from.saturating_mul(8 * channels + 4 + 4);
-    let made = to.saturating_mul(4 * channels + 2 + 24);
+    // Raw and cropped channels f32, label and its crop, mask and its working copy; the prepared channels f32, the label,
+    // and the resampler's working copies of one channel.
+    let read = from.saturating_mul(8 * channels + 4 + 2);
+    let made = to.saturating_mul(4 * channels + 2 + 8);
     read.saturating_add(made)
 }
 

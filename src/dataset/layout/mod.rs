@@ -65,6 +65,9 @@ fn description(json: &Path) -> Result<Map<String, Value>, DatasetError> {
         ),
         _ => DatasetError::Io { path: json.to_path_buf(), source },
     })?;
+    if !metadata.is_file() {
+        return Err(DatasetError::invalid(json, "file", "is no file", "name the folder of a dataset"));
+    }
     if metadata.len() > MAX_DESCRIPTION {
         let problem = format!("has {} bytes, too large for a description", metadata.len());
         return Err(DatasetError::invalid(json, "file", problem, "name the folder of a dataset"));

@@ -16,10 +16,13 @@ pub(super) fn cases(folder: &mut Folder<'_>, description: &Map<String, Value>, c
     if training.is_empty() {
         folder.fault("training", "lists no case", "add the labelled cases");
     }
-    let cases = training.iter().enumerate().filter_map(|(index, entry)| case(folder, index, entry, channels));
-    let mut found = Vec::with_capacity(training.len());
-    found.extend(cases);
-    Some(found)
+    // What macOS leaves beside files on foreign disks, in a list that a script made.
+    let is_shadow = |entry: &Value| {
+        let image = entry.get("image").and_then(Value::as_str).unwrap_or_default();
+        image.rsplit(['/', '\\']).next().is_some_and(|name| name.starts_with("._"))
+    };
+    let listed = training.iter().enumerate().filter(|(_, entry)| !is_shadow(entry));
+    Some(listed.filter_map(|(index, entry)| case(folder, index, entry, channels)).collect())
 }
 
 fn case(folder: &mut Folder<'_>, index: usize, entry: &Value, channels: usize) -> Option<Case> {

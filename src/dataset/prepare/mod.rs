@@ -27,6 +27,7 @@ pub struct Preparation {
 }
 
 /// A case on the plan's grid.
+#[derive(Clone, Debug)]
 pub struct PreparedImage {
     /// `[channel, z, y, x]`.
     pub data: Array4<f32>,
@@ -117,7 +118,18 @@ pub(super) fn target_size(
             "correct the file's spacing, leave the case out, or plan a coarser spacing",
         ));
     }
-    Ok(resample::new_size(size, spacing, to))
+    let to = resample::new_size(size, spacing, to);
+    let count = to.iter().product::<usize>().saturating_mul(preparation.normalisation.len().max(1));
+    // The trial makes running out of memory an error; allocating in earnest would end the process.
+    if Vec::<f32>::new().try_reserve_exact(count).is_err() {
+        return Err(DatasetError::invalid(
+            file,
+            "memory",
+            format!("{count} voxels at the plan's {} mm do not fit into memory", named(preparation.spacing)),
+            "plan a coarser spacing, or use a machine with more memory",
+        ));
+    }
+    Ok(to)
 }
 
 fn prepare(raw: Raw, preparation: &Preparation, file: &Path) -> Result<PreparedImage, DatasetError> {

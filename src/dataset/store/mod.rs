@@ -139,7 +139,9 @@ impl Store {
 fn key(dataset_digest: &str, preparation: &Preparation) -> String {
     let spacing = preparation.spacing.map(|mm| format!("{:016x}", mm.to_bits())).join(" ");
     let normalisation = format!("{:?}", preparation.normalisation);
-    let text = format!("voxfit store {}\n{dataset_digest}\n{spacing}\n{normalisation}", format::VERSION);
+    // With the release, because what reads and resamples volumes may change with it.
+    let made_by = format!("voxfit {} store {}", env!("CARGO_PKG_VERSION"), format::VERSION);
+    let text = format!("{made_by}\n{dataset_digest}\n{spacing}\n{normalisation}");
     files::sha256_hex(text.as_bytes())[..root::KEY_LENGTH].to_string()
 }
 

@@ -216,3 +216,63 @@ impl Overlap {
         Some(overlap)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{format, write};
+    use super::StoredCase;
+    use ndarray::{Array3, Array4};
+
+    #[test]
+    fn long_lists_of_locations_are_thinned_evenly() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("00000.case");
+        let labels = Array3::from_shape_fn((3, 4, 5), |(z, y, _)| u16::from(z > 0) + u16::from(z == 2 && y == 3));
+        write::case(&path, "key", "a", Array4::zeros((1, 3, 4, 5)), &labels, None).unwrap();
+        let open =
+            |share| StoredCase::open(path.clone(), format::read_header(&path, "key", "a").unwrap(), share).unwrap();
+        let counts = |case: &StoredCase| [case.location_count(1), case.location_count(2)];
+        let (all, third) = (open(1), open(3));
+        assert_eq!((counts(&all), counts(&third)), ([35, 5], [12, 2]));
+        for (class, kept) in [(1, 12), (2, 2)] {
+            (0..kept).for_each(|index| assert_eq!(third.location(class, index), all.location(class, 3 * index)));
+        }
+        for (key, id) in [("other", "a"), ("key", "b")] {
+            let error = format::read_header(&path, key, id).unwrap_err().to_string();
+            assert!(
+                error.contains("00000.case: header: belongs to another store or case; remove this file"),
+                "{error}"
+            );
+        }
+    }
+
+    /// Whatever a file holds, it is refused and not trusted: no panic, no large allocation.
+    #[test]
+    fn a_file_of_anything_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("00000.case");
+        write::case(&path, "key", "a", Array4::zeros((1, 3, 4, 5)), &Array3::from_elem((3, 4, 5), 1), None).unwrap();
+        let sound = std::fs::read(&path).unwrap();
+        let (header, parts) = format::read_header(&path, "key", "a").unwrap();
+        for at in 0..parts.locations as usize {
+            let mut bytes = sound.clone();
+            bytes[at] = !bytes[at];
+            std::fs::write(&path, bytes).unwrap();
+            assert!(format::read_header(&path, "key", "a").is_err(), "byte {at}");
+        }
+        for length in 0..sound.len() {
+            std::fs::write(&path, &sound[..length]).unwrap();
+            assert!(format::read_header(&path, "key", "a").is_err(), "length {length}");
+        }
+        let mut bytes = sound;
+        bytes[parts.locations as usize] = 59;
+        std::fs::write(&path, &bytes).unwrap();
+        let open = || StoredCase::open(path.clone(), (header.clone(), parts), 1).unwrap_err().to_string();
+        assert!(open().contains("do not match their checksum"), "{}", open());
+        bytes[parts.locations as usize + 3] = 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(open().contains("stand outside the case"), "{}", open());
+        let impossible = format::CaseHeader { size: [usize::MAX, 2, 2], ..header };
+        assert!(impossible.parts(100).is_none());
+    }
+}

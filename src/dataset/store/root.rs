@@ -67,6 +67,9 @@ pub(super) fn lock_in_use(folder: &Path) -> io::Result<Option<File>> {
 /// Waits until no other process prepares cases in this store.
 pub(super) fn lock_writer(folder: &Path) -> io::Result<Option<File>> {
     let file = lock_file(&folder.join(WRITER))?;
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        tracing::info!("waiting for another process that prepares the same cases in {}", folder.display());
+    }
     supported(file.lock()).map(|locked| locked.then_some(file))
 }
 

@@ -33,6 +33,12 @@ pub fn image_array(case: usize, channel: usize) -> Array3<f32> {
     Array3::from_shape_fn((z, y, x), |(z, y, x)| intensity(case, channel, [x, y, z]))
 }
 
+/// The labels of `case` without the outermost layer, in which the image is 0.
+pub fn cropped_label_array(case: usize) -> Array3<u16> {
+    let [x, y, z] = SIZE;
+    label_array(case).slice(ndarray::s![1..z - 1, 1..y - 1, 1..x - 1]).to_owned()
+}
+
 pub fn label_array(case: usize) -> Array3<u16> {
     let [x, y, z] = SIZE;
     Array3::from_shape_fn((z, y, x), |(z, y, x)| label(case, [x, y, z]))
@@ -125,8 +131,8 @@ pub fn write_4d(path: &Path, channels: &[Array3<f32>], spacing: [f64; 3]) {
     put(112, &1_f32.to_le_bytes());
     put(123, &[2]);
     put(254, &1_i16.to_le_bytes());
-    for axis in 0..3 {
-        put(280 + 16 * axis + 4 * axis, &(spacing[axis] as f32).to_le_bytes());
+    for (axis, mm) in spacing.into_iter().enumerate() {
+        put(280 + 16 * axis + 4 * axis, &(mm as f32).to_le_bytes());
     }
     put(344, b"n+1\0");
     for channel in channels {
