@@ -51,8 +51,12 @@ pub fn source_size(config: &AugmentConfig, patch: [usize; 3]) -> [usize; 3] {
     let angle = if rotates { degrees[0].abs().max(degrees[1].abs()).min(90.0).to_radians() } else { 0.0 };
     let (sine, cosine) = libm::sincos(angle);
     let [z, y, x] = patch.map(|size| size as f64);
-    // the corner turned about axis 2, 0 and 1; the smaller extents of each turn never count
-    let extent = [z.max(cosine * z + sine * y), y.max(cosine * y + sine * x), x.max(cosine * x + sine * z)];
+    // the corner itself, then turned about axis 0, 1 and 2
+    let extent = [
+        z.max((cosine * z - sine * x).abs()).max(cosine * z + sine * y),
+        y.max(cosine * y + sine * x).max((cosine * y - sine * z).abs()),
+        x.max((cosine * x - sine * y).abs()).max(cosine * x + sine * z),
+    ];
     let scale = if spatial.scale.probability > 0.0 { spatial.scale.factor[0].clamp(0.85, 1.0) } else { 1.0 };
     std::array::from_fn(|axis| {
         if thin == Some(axis) { patch[axis] } else { ((extent[axis] / scale) as usize).max(patch[axis]) }
