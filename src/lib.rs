@@ -12,6 +12,7 @@
 //! is x, y, z; [`zyx`] and [`xyz`] turn one into the other.
 pub mod config;
 pub mod dataset;
+pub mod device;
 pub mod evaluate;
 pub mod files;
 pub mod memory;
@@ -22,6 +23,9 @@ pub mod predict;
 pub mod random;
 pub mod train;
 pub mod volume;
+
+/// The program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Turns a triple written x, y, z into the order of arrays, z, y, x.
 pub fn zyx<T: Copy>([x, y, z]: [T; 3]) -> [T; 3] {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::EvaluateError;
 pub use folders::{FolderOptions, GRID_TOLERANCE_VOXELS, evaluate_folders};
-pub use summary::{CaseFigures, ClassMeans, LabelClass, Means, Summary, case_figures};
+pub use summary::{CaseFigures, ClassMeans, ClassOfCase, LabelClass, Means, Summary, case_figures};
 
 use extent::Extent;
 

@@ -5,13 +5,14 @@ mod folder;
 mod manifest;
 pub mod optimizer;
 pub mod precision;
+mod run_loop;
 mod samples;
 mod session;
 pub mod step;
 mod validation;
 
 pub use error::TrainError;
-pub use folder::{RunFolder, load_run, LoadedRun};
+pub use folder::{LoadedRun, RunFolder, checkpoint_path, load_run};
 pub use samples::Samples;
-pub use session::{Event, Observer, Options, Outcome, run};
+pub use session::{Event, Observer, Options, Outcome, StepReport, run};
 pub use validation::{ClassDice, ValidationResult};

@@ -67,9 +67,7 @@ impl Optimizer {
             let value = std::mem::replace(&mut parameter.value, empty);
             parameter.value = match self.rule {
                 OptimizerName::Sgd => sgd(value, gradient, state, learning_rate, self.weight_decay),
-                OptimizerName::Adamw => {
-                    adamw(value, gradient, state, learning_rate, self.weight_decay, self.updates)
-                }
+                OptimizerName::Adamw => adamw(value, gradient, state, learning_rate, self.weight_decay, self.updates),
             };
         }
     }

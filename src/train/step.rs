@@ -149,7 +149,7 @@ impl Heads {
 /// `[batch, channel, z, y, x]` in f32.
 fn images(samples: &[Sample], device: &Device) -> Tensor<5> {
     let (channels, z, y, x) = samples.first().map_or((0, 0, 0, 0), |sample| sample.image.dim());
-    let mut values = Vec::with_capacity(samples.len() * channels * z * y * x);
+    let mut values: Vec<f32> = Vec::with_capacity(samples.len() * channels * z * y * x);
     for sample in samples {
         values.extend(sample.image.iter());
     }

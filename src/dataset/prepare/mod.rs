@@ -12,7 +12,7 @@ use crate::volume::normalise::{self, Normalisation};
 use crate::volume::{NativeGrid, resample};
 use crate::zyx;
 
-pub use restore::restore_labels;
+pub use restore::{restore_labels, restore_scores};
 
 /// Most voxels of a prepared grid; beyond it a header's spacing is wrong far more often than the volume is that large.
 pub const MAX_VOXELS: u64 = 1 << 31;

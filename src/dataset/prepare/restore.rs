@@ -35,3 +35,18 @@ pub fn restore_labels(scores: ArrayView4<'_, f32>, origin: &Origin, _preparation
     }
     labels
 }
+
+/// One class's scores `[z, y, x]` on the prepared grid, linearly on the RAS grid before the crop; `outside` beyond it.
+pub fn restore_scores(scores: ndarray::ArrayView3<'_, f32>, origin: &Origin, outside: f32) -> Array3<f32> {
+    let [z, y, x] = origin.size;
+    let mut full = Array3::from_elem((z, y, x), outside);
+    let [z, y, x] = origin.crop_start;
+    let [depth, height, width] = origin.crop_size;
+    let mut inside = full.slice_mut(s![z..z + depth, y..y + height, x..x + width]);
+    if scores.dim() == (depth, height, width) {
+        inside.assign(&scores);
+    } else {
+        inside.assign(&resample::linear(scores, origin.crop_size));
+    }
+    full
+}

@@ -1,0 +1,210 @@
+//! Checkpoints: one safetensors file each, so that one rename makes all of it true.
+//!
+//! Tensors are `weights/NAME` and, in the checkpoint to go on from, `optimizer/STATE/NAME`; all else is JSON in the
+//! file's metadata. The file carries a SHA-256 of its tensors, which is verified on reading.
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+use super::optimizer::Optimizer;
+use super::precision::LossScale;
+use crate::network::{UNet, weights_sha256};
+
+/// What a checkpoint knows beside its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Complete steps.
+    pub step: u64,
+    /// Steps of the whole run, which the learning rate depends on.
+    pub steps: u64,
+    /// Updates made: steps less those skipped for overflow.
+    pub updates: u64,
+    pub loss_scale: f64,
+    pub clean_steps: u32,
+    /// Best mean Dice so far and its step.
+    pub best: Option<(f64, u64)>,
+    /// The run is done.
+    pub finished: bool,
+    /// Of the configuration that made it.
+    pub config_sha256: String,
+    pub weights_sha256: String,
+}
+
+struct Numbers {
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+impl View for Numbers {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        bytemuck::cast_slice(&self.values).into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.values.len() * 4
+    }
+}
+
+/// Writes a checkpoint aside, syncs it and renames it over `path`; what was there is kept as `previous.safetensors` until
+/// the next. `optimizer` is left out of checkpoints that are only predicted with.
+///
+/// # Errors
+/// Those of the file system, after which `path` is as it was.
+pub fn save(path: &Path, network: &UNet, optimizer: Option<&Optimizer>, state: &State) -> Result<(), TrainError> {
+    let mut tensors: Vec<(String, Numbers)> = Vec::new();
+    for parameter in &network.parameters {
+        let numbers = Numbers { shape: parameter.shape.clone(), values: parameter.values() };
+        tensors.push((format!("weights/{}", parameter.name), numbers));
+    }
+    for buffer in &network.buffers {
+        let numbers = Numbers { shape: vec![buffer.values.len()], values: buffer.values.clone() };
+        tensors.push((format!("weights/{}", buffer.name), numbers));
+    }
+    if let Some(optimizer) = optimizer {
+        for (parameter, states) in network.parameters.iter().zip(optimizer.state()) {
+            for (name, values) in optimizer.state_names().iter().zip(states) {
+                let numbers = Numbers { shape: parameter.shape.clone(), values };
+                tensors.push((format!("optimizer/{name}/{}", parameter.name), numbers));
+            }
+        }
+    }
+    let digest = weights_sha256(tensors.iter().map(|(n, t)| (n.as_str(), t.shape.clone(), t.values.clone())));
+    let failed = |error: std::io::Error| TrainError::io(path)(error);
+    let json = serde_json::to_string(state).map_err(|error| failed(error.into()))?;
+    let metadata = HashMap::from([("voxfit".to_owned(), json), ("tensors_sha256".to_owned(), digest)]);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(failed)?;
+    let aside = tempfile::Builder::new().prefix(".voxfit-").suffix(".tmp").tempfile_in(folder).map_err(failed)?;
+    safetensors::serialize_to_file(tensors, Some(metadata), aside.path())
+        .map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+    fs::File::open(aside.path()).and_then(|file| file.sync_all()).map_err(failed)?;
+    if path.exists() {
+        fs::rename(path, folder.join("previous.safetensors")).map_err(failed)?;
+    }
+    aside.persist(path).map_err(|error| failed(error.error))?;
+    crate::files::sync_folder(folder).map_err(failed)
+}
+
+/// Tensors by name, and the state.
+pub struct Checkpoint {
+    tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    pub state: State,
+}
+
+/// Reads and verifies a checkpoint; where it is damaged or missing, the one before it.
+///
+/// # Errors
+/// Neither can be used; both are named.
+pub fn load(path: &Path) -> Result<Checkpoint, TrainError> {
+    let first = match load_one(path) {
+        Ok(checkpoint) => return Ok(checkpoint),
+        Err(error) => error,
+    };
+    let previous = path.with_file_name("previous.safetensors");
+    match load_one(&previous) {
+        Ok(checkpoint) => {
+            tracing::warn!("{first}; using {} of step {}", previous.display(), checkpoint.state.step);
+            Ok(checkpoint)
+        }
+        Err(_) => Err(first),
+    }
+}
+
+fn load_one(path: &Path) -> Result<Checkpoint, TrainError> {
+    let damaged = |problem: String| TrainError::run(path, problem, "use another checkpoint, or train again");
+    let bytes = fs::read(path).map_err(|error| damaged(error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let mut tensors = HashMap::new();
+    for (name, view) in file.iter() {
+        if view.dtype() != Dtype::F32 {
+            return Err(damaged(format!("tensor {name} is {:?}, not F32", view.dtype())));
+        }
+        let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
+        tensors.insert(name.to_owned(), (view.shape().to_vec(), values));
+    }
+    let digest =
+        weights_sha256(tensors.iter().map(|(name, (shape, values))| (name.as_str(), shape.clone(), values.clone())));
+    if metadata.get("tensors_sha256") != Some(&digest) {
+        return Err(damaged("the tensors are not what was written (SHA-256 differs)".into()));
+    }
+    let state = metadata.get("voxfit").ok_or_else(|| damaged("not a voxfit checkpoint".into()))?;
+    let state = serde_json::from_str(state).map_err(|error| damaged(error.to_string()))?;
+    Ok(Checkpoint { tensors, state })
+}
+
+impl Checkpoint {
+    /// Puts the weights into `network`.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another shape, by name.
+    pub fn restore_weights(&mut self, network: &mut UNet, path: &Path) -> Result<(), TrainError> {
+        let mut take = |name: &str, shape: &[usize]| {
+            let name = format!("weights/{name}");
+            match self.tensors.remove(&name) {
+                Some((found, values)) if found == shape => Ok(values),
+                Some((found, _)) => Err(mismatch(path, &name, &format!("has shape {found:?}, not {shape:?}"))),
+                None => Err(mismatch(path, &name, "is missing")),
+            }
+        };
+        for parameter in &mut network.parameters {
+            let values = take(&parameter.name, &parameter.shape)?;
+            let device = parameter.value.device();
+            let data = burn::tensor::TensorData::new(values, parameter.value.dims());
+            parameter.value = burn::tensor::Tensor::from_data(data, &device);
+        }
+        for buffer in &mut network.buffers {
+            buffer.values = take(&buffer.name, &[buffer.values.len()])?;
+        }
+        Ok(())
+    }
+
+    /// Puts the optimizer's state back.
+    ///
+    /// # Errors
+    /// A tensor that is missing.
+    pub fn restore_optimizer(
+        &mut self,
+        optimizer: &mut Optimizer,
+        network: &UNet,
+        path: &Path,
+    ) -> Result<(), TrainError> {
+        let names = optimizer.state_names();
+        let mut state = Vec::new();
+        if self.state.updates > 0 {
+            for parameter in &network.parameters {
+                let mut tensors = Vec::new();
+                for name in names {
+                    let name = format!("optimizer/{name}/{}", parameter.name);
+                    let found = self.tensors.remove(&name).ok_or_else(|| mismatch(path, &name, "is missing"))?;
+                    tensors.push(found.1);
+                }
+                state.push(tensors);
+            }
+        }
+        optimizer.restore(&network.parameters, state, self.state.updates);
+        Ok(())
+    }
+
+    pub fn loss_scale(&self, like: LossScale) -> LossScale {
+        LossScale { scale: self.state.loss_scale, clean_steps: self.state.clean_steps, dynamic: like.dynamic }
+    }
+}
+
+fn mismatch(path: &Path, name: &str, problem: &str) -> TrainError {
+    TrainError::run(path, format!("tensor {name} {problem}"), "use weights of the same network plan")
+}

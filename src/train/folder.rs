@@ -1,0 +1,198 @@
+//! The run folder: what lies where in it, and who may write to it.
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+use crate::config::{Activations, Resolved};
+use crate::dataset::Dataset;
+use crate::dataset::fingerprint::{Fingerprint, Intensities};
+use crate::dataset::prepare::Preparation;
+use crate::files::{write_atomically, write_bytes};
+use crate::network::plan::NetworkPlan;
+
+/// A run folder held by this process.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Locked as long as it lives; the system lets go when the process dies.
+    _lock: File,
+}
+
+/// `plan.toml`: what prediction needs to know beside the weights. Triples are z, y, x but for `spacing_range`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadedRun {
+    pub network: NetworkPlan,
+    pub preparation: Preparation,
+    /// Voxels, z, y, x.
+    pub patch: [usize; 3],
+    pub activations: Activations,
+    pub channels: Vec<String>,
+    /// By label value.
+    pub classes: Vec<String>,
+    pub ignore: Option<u16>,
+    /// Smallest and largest spacing trained on, mm, x, y, z.
+    pub spacing_range: [[f64; 3]; 2],
+    /// Foreground intensities of each channel.
+    pub intensities: Vec<Intensities>,
+    /// The final validation was on cases that were trained on.
+    pub validates_on_training_cases: bool,
+}
+
+impl LoadedRun {
+    pub fn new(resolved: &Resolved, dataset: &Dataset, fingerprint: &Fingerprint, on_training_cases: bool) -> Self {
+        let extreme = |pick: fn(f64, f64) -> f64| {
+            std::array::from_fn(|axis| {
+                fingerprint.spacings.iter().map(|spacing| spacing[axis]).reduce(pick).unwrap_or(f64::NAN)
+            })
+        };
+        Self {
+            network: resolved.plan.clone(),
+            preparation: resolved.preparation.clone(),
+            patch: resolved.patch,
+            activations: resolved.activations,
+            channels: dataset.channels.iter().map(|channel| channel.name.clone()).collect(),
+            classes: dataset.classes.clone(),
+            ignore: dataset.ignore,
+            spacing_range: [extreme(f64::min), extreme(f64::max)],
+            intensities: fingerprint.intensities.clone(),
+            validates_on_training_cases: on_training_cases,
+        }
+    }
+}
+
+/// Reads `plan.toml` of a run folder. (TOML, because its floats come back bit for bit.)
+///
+/// # Errors
+/// A folder that is no run folder, a file that cannot be read.
+pub fn load_run(folder: &Path) -> Result<LoadedRun, TrainError> {
+    let path = folder.join("plan.toml");
+    let text = fs::read_to_string(&path).map_err(|error| {
+        TrainError::run(&path, error.to_string(), "give the run folder of a training (`voxfit train` makes one)")
+    })?;
+    toml::from_str(&text)
+        .map_err(|error| TrainError::run(&path, error.message(), "train again, or restore the file from a backup"))
+}
+
+impl RunFolder {
+    /// Takes `path` for this process: a new folder, or with `resume` one that is there.
+    ///
+    /// # Errors
+    /// A folder that is there without `resume`, that another process works in, or that cannot be made.
+    pub fn take(path: &Path, resume: bool) -> Result<Self, TrainError> {
+        Self::refuse_existing(path, resume)?;
+        fs::create_dir_all(path).map_err(TrainError::io(path))?;
+        let lock_path = path.join(".lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(TrainError::io(&lock_path))?;
+        lock.try_lock().map_err(|_| {
+            TrainError::run(
+                path,
+                "another voxfit works in this run folder",
+                "wait for it, stop it, or give another --run",
+            )
+        })?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The refusal alone, before any work is done.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn refuse_existing(path: &Path, resume: bool) -> Result<(), TrainError> {
+        let occupied = match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(_) => path.exists(),
+        };
+        if occupied && !resume {
+            let cure = "add --resume to go on with it, or give another --run";
+            return Err(TrainError::run(path, "the run folder exists", cure));
+        }
+        if resume && occupied && !path.join("config.toml").is_file() && !path.join(".lock").is_file() {
+            return Err(TrainError::run(path, "the folder holds no run", "give the run folder of a training"));
+        }
+        Ok(())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file of the run, by its name in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// `checkpoints/NAME/checkpoint.safetensors`.
+    pub fn checkpoint(&self, name: &str) -> PathBuf {
+        checkpoint_path(&self.path, name)
+    }
+
+    /// Writes a small file whole or not at all.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
+        let path = self.file(name);
+        write_bytes(&path, bytes).map_err(TrainError::io(path))
+    }
+
+    /// Writes a value as indented JSON.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainError> {
+        let path = self.file(name);
+        let text = serde_json::to_string_pretty(value).map_err(|e| TrainError::io(&path)(e.into()))?;
+        self.write(name, format!("{text}\n").as_bytes())
+    }
+
+    /// Drops the lines of `metrics.jsonl` after `step`, which a resumed run writes again, and opens it for more.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn metrics(&self, step: u64) -> Result<Metrics, TrainError> {
+        let path = self.file("metrics.jsonl");
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        write_atomically(&path, |file| {
+            for line in old.lines() {
+                let at = serde_json::from_str::<serde_json::Value>(line).ok().and_then(|v| v.get("step")?.as_u64());
+                if at.is_some_and(|at| at <= step) {
+                    writeln!(file, "{line}")?;
+                }
+            }
+            Ok::<_, std::io::Error>(())
+        })
+        .map_err(TrainError::io(&path))?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(TrainError::io(&path))?;
+        Ok(Metrics { path, file })
+    }
+}
+
+/// Where a run folder's checkpoint lies.
+pub fn checkpoint_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join("checkpoints").join(name).join("checkpoint.safetensors")
+}
+
+/// `metrics.jsonl`: one object a line.
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+}
+
+impl Metrics {
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn add(&mut self, value: &impl Serialize) -> Result<(), TrainError> {
+        let line = serde_json::to_string(value).map_err(|error| TrainError::io(&self.path)(error.into()))?;
+        writeln!(self.file, "{line}").map_err(TrainError::io(&self.path))
+    }
+}

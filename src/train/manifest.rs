@@ -1,0 +1,115 @@
+//! `manifest.json`: what a run was made of, enough to say whether another is the same.
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+use super::session::Options;
+use crate::config::{NormDecision, Resolved};
+use crate::dataset::Dataset;
+use crate::dataset::split::Split;
+use crate::files::sha256_hex;
+
+/// Written at the start, again at the end with the digest of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub voxfit: String,
+    pub git_revision: String,
+    pub device: String,
+    /// The processor's instruction set that the inner loops used.
+    pub instruction_set: String,
+    pub threads: usize,
+    pub ranks: usize,
+    /// `bitwise` where the same configuration gives the same bits; what is promised for which device is in
+    /// docs/reproducibility.md.
+    pub determinism: String,
+    pub activations: String,
+    pub effective_batch: usize,
+    pub micro_batch: usize,
+    pub parameters: usize,
+    pub norm: NormDecision,
+    pub seed: u64,
+    pub config_sha256: String,
+    pub data_sha256: String,
+    pub split_sha256: String,
+    pub train_cases: Vec<String>,
+    pub validation_cases: Vec<String>,
+    /// True where there were fewer cases than folds: figures are then on training cases.
+    pub validation_on_training_cases: bool,
+    pub steps: u64,
+    /// Of the last step; empty until it is done.
+    pub weights_sha256: String,
+    /// Mean foreground Dice of the final validation.
+    pub mean_dice: Option<f64>,
+    /// Seconds of training steps in the process that ended the run.
+    pub train_seconds: Option<f64>,
+}
+
+/// Ids of the cases that indices stand for.
+pub fn ids(dataset: &Dataset, cases: &[usize]) -> Vec<String> {
+    cases.iter().filter_map(|case| dataset.cases.get(*case)).map(|case| case.id.clone()).collect()
+}
+
+/// The digest of a configuration's meaning: its written form without what cannot change the result.
+///
+/// # Errors
+/// A configuration that cannot be written.
+pub fn config_sha256(resolved: &Resolved) -> Result<String, TrainError> {
+    let mut experiment = resolved.experiment.clone();
+    // Neither where the data lies, nor how much memory there was, nor how often was looked and saved.
+    experiment.data.dataset = String::new();
+    experiment.memory = crate::config::Memory::default();
+    experiment.train.checkpoint_every = 0;
+    experiment.train.validate_every = 0;
+    experiment.train.validate_cases = 0;
+    let batch_norm = resolved.norm.used == crate::config::NormName::Batch;
+    if !batch_norm {
+        experiment.batch.micro = crate::config::Auto::Auto;
+    }
+    let text = experiment.to_toml().map_err(|error| {
+        TrainError::run("config.toml", error.to_string(), "report this: a resolved configuration must be writable")
+    })?;
+    Ok(sha256_hex(text.as_bytes()))
+}
+
+impl Manifest {
+    /// At the start of a run.
+    ///
+    /// # Errors
+    /// A configuration that cannot be written.
+    pub fn new(
+        options: &Options,
+        resolved: &Resolved,
+        dataset: &Dataset,
+        data_sha256: &str,
+        split: &Split,
+        parameters: usize,
+    ) -> Result<Self, TrainError> {
+        let (train, validation) = (ids(dataset, &split.train), ids(dataset, &split.validation));
+        let split_sha256 = sha256_hex(format!("{train:?}{validation:?}").as_bytes());
+        let on_processor = options.device == crate::config::Device::Cpu;
+        Ok(Self {
+            voxfit: crate::VERSION.to_owned(),
+            git_revision: option_env!("VOXFIT_GIT_REVISION").unwrap_or("unknown").to_owned(),
+            device: options.device.to_string(),
+            instruction_set: crate::ops::cpu::isa::isa().name().to_owned(),
+            threads: rayon::current_num_threads(),
+            ranks: 1,
+            determinism: if on_processor { "bitwise" } else { "tolerance" }.to_owned(),
+            activations: format!("{:?}", resolved.activations).to_lowercase(),
+            effective_batch: resolved.experiment.batch.effective,
+            micro_batch: resolved.micro,
+            parameters,
+            norm: resolved.norm.clone(),
+            seed: resolved.experiment.train.seed,
+            config_sha256: config_sha256(resolved)?,
+            data_sha256: data_sha256.to_owned(),
+            split_sha256,
+            train_cases: train,
+            validation_cases: validation,
+            validation_on_training_cases: split.validates_on_training_cases,
+            steps: resolved.experiment.train.steps,
+            weights_sha256: String::new(),
+            mean_dice: None,
+            train_seconds: None,
+        })
+    }
+}

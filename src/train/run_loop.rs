@@ -1,0 +1,299 @@
+//! The loop over steps: gradient, update, and now and then a validation and a checkpoint.
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::folder::{LoadedRun, Metrics, RunFolder};
+use super::manifest::Manifest;
+use super::optimizer::{self, Optimizer, clip_factor, global_norm, learning_rate};
+use super::precision::LossScale;
+use super::session::{Event, Observer, Outcome, StepReport};
+use super::step::{self, StepSettings};
+use super::validation::{self, ValidationResult, label_classes};
+use super::{Samples, TrainError, checkpoint};
+use crate::config::Resolved;
+use crate::dataset::Dataset;
+use crate::dataset::split::Split;
+use crate::evaluate::{CaseFigures, DEFAULT_TOLERANCE_MM, Summary};
+use crate::memory::meter;
+use crate::network::UNet;
+use crate::predict::{Predictor, PredictorSettings};
+
+/// A step that was asked to stop is given up after this long, and its samples are drawn again on resume.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Steps in a row that may be skipped for overflow before the run is given up.
+const MAX_SKIPPED: u32 = 40;
+
+/// Everything a run has between its steps.
+pub(super) struct Loop<'a> {
+    pub observer: &'a dyn Observer,
+    pub stop: &'a AtomicBool,
+    pub folder: RunFolder,
+    pub dataset: &'a Dataset,
+    pub resolved: &'a Resolved,
+    pub split: &'a Split,
+    pub samples: Samples<'a>,
+    pub settings: StepSettings,
+    pub network: UNet,
+    pub optimizer: Optimizer,
+    pub scale: LossScale,
+    pub manifest: Manifest,
+    /// Complete steps.
+    pub step: u64,
+    /// Best mean Dice and its step.
+    pub best: Option<(f64, u64)>,
+    pub config_sha256: String,
+    pub max_time: Option<Duration>,
+}
+
+impl Loop<'_> {
+    fn total(&self) -> u64 {
+        self.resolved.experiment.train.steps
+    }
+
+    /// Goes back to the last checkpoint; an outcome where the run is already done.
+    pub fn resume(&mut self) -> Result<Option<Outcome>, TrainError> {
+        let path = self.folder.checkpoint("last");
+        if !path.exists() && !path.with_file_name("previous.safetensors").exists() {
+            self.observer.event(Event::Notice("no checkpoint to resume from: starting at step 0".into()));
+            return Ok(None);
+        }
+        let mut saved = checkpoint::load(&path)?;
+        if saved.state.config_sha256 != self.config_sha256 {
+            let cure = "resume with the run's own config.toml, or start another run with --run";
+            return Err(TrainError::run(&path, "the configuration is not the one of this run", cure));
+        }
+        saved.restore_weights(&mut self.network, &path)?;
+        if saved.state.finished {
+            let mean_dice = self.previous_dice();
+            return Ok(Some(Outcome::Finished { weights_sha256: saved.state.weights_sha256, mean_dice }));
+        }
+        saved.restore_optimizer(&mut self.optimizer, &self.network, &path)?;
+        self.scale = saved.loss_scale(self.scale);
+        self.step = saved.state.step;
+        self.best = saved.state.best;
+        self.observer.event(Event::Notice(format!("resumed from step {}", self.step)));
+        Ok(None)
+    }
+
+    /// What the manifest of a finished run says.
+    fn previous_dice(&self) -> Option<f64> {
+        let text = std::fs::read_to_string(self.folder.file("manifest.json")).ok()?;
+        serde_json::from_str::<Manifest>(&text).ok()?.mean_dice
+    }
+
+    /// Writes what is known before the first step.
+    pub fn begin(&self, plan: &LoadedRun) -> Result<(), TrainError> {
+        let config = self.resolved.to_toml().map_err(|error| {
+            TrainError::run(self.folder.path(), error.to_string(), "give train.seed a smaller number")
+        })?;
+        let plan = toml::to_string(plan)
+            .map_err(|error| TrainError::run(self.folder.path(), error.to_string(), "report this as a fault"))?;
+        self.folder.write("plan.toml", plan.as_bytes())?;
+        self.folder.write_json("manifest.json", &self.manifest)?;
+        self.folder.write("config.toml", config.as_bytes())?;
+        let parameters = self.network.parameter_count();
+        let (resolved, split) = (self.resolved, self.split);
+        self.observer.event(Event::Start { resolved, parameters, split, step: self.step, steps: self.total() });
+        Ok(())
+    }
+
+    /// All steps that are left.
+    pub fn steps(mut self) -> Result<Outcome, TrainError> {
+        let started = Instant::now();
+        let mut metrics = self.folder.metrics(self.step)?;
+        let mut trained = Duration::ZERO;
+        let mut skipped = 0;
+        let train = self.resolved.experiment.train.clone();
+        while self.step < self.total() {
+            let out_of_time = self.max_time.is_some_and(|limit| started.elapsed() >= limit);
+            if out_of_time || self.stop.load(Ordering::Relaxed) {
+                return self.stopped();
+            }
+            let clock = Instant::now();
+            let report = match self.one_step() {
+                Err(TrainError::Stopped) => return self.stopped(),
+                other => other?,
+            };
+            trained += clock.elapsed();
+            skipped = if report.skipped { skipped + 1 } else { 0 };
+            if skipped == MAX_SKIPPED {
+                return Err(self.diverged("the gradient overflows at every loss scale"));
+            }
+            metrics.add(&report)?;
+            self.observer.event(Event::Step(&report));
+            let last = self.step == self.total();
+            if self.step.is_multiple_of(train.validate_every) && !last {
+                match self.validate(&mut metrics) {
+                    Err(TrainError::Stopped) => return self.stopped(),
+                    other => other?,
+                }
+            }
+            if self.step.is_multiple_of(train.checkpoint_every) && !last {
+                self.save("last", false)?;
+            }
+        }
+        self.finish(&mut metrics, trained)
+    }
+
+    fn diverged(&self, problem: &str) -> TrainError {
+        let cure = "lower train.learning_rate, or set precision.activations = \"f32\"; the last checkpoint is kept";
+        TrainError::Diverged { step: self.step, problem: problem.into(), cure: cure.into() }
+    }
+
+    /// One effective batch: gradient, unscale, clip, update.
+    fn one_step(&mut self) -> Result<StepReport, TrainError> {
+        let clock = Instant::now();
+        meter::reset_peak();
+        self.settings.loss_scale = self.scale.scale as f32;
+        let (samples, stop, step) = (&self.samples, self.stop, self.step);
+        let load = |range: Range<usize>| {
+            if stop.load(Ordering::Relaxed) && clock.elapsed() > PATIENCE {
+                return Err(TrainError::Stopped);
+            }
+            samples.load(step, range).map_err(TrainError::from)
+        };
+        let result = step::gradient(&self.network, &self.settings, load);
+        if matches!(result, Err(TrainError::Stopped)) {
+            // Half a gradient is in the sinks; a later step of this process must not find it.
+            self.network.parameters.iter().for_each(|parameter| drop(parameter.take_gradient()));
+        }
+        let found = result?;
+        let train = &self.resolved.experiment.train;
+        let norm = global_norm(&found.gradients) / self.scale.scale;
+        let finite = norm.is_finite();
+        let dynamic = self.scale.dynamic;
+        if (!finite && !dynamic) || (!found.loss.is_finite() && finite) {
+            return Err(self.diverged("the loss or its gradient is not a number"));
+        }
+        let rate = learning_rate(train.learning_rate, self.step, train.steps);
+        if finite {
+            let factor = clip_factor(norm, train.clip_norm) / self.scale.scale;
+            let gradients = optimizer::scale(found.gradients, factor);
+            self.optimizer.update(&mut self.network.parameters, gradients, rate);
+            self.network.remember(&found.statistics);
+        }
+        let loss_scale = dynamic.then_some(self.scale.scale);
+        self.scale.observe(finite);
+        self.step += 1;
+        let seconds = clock.elapsed().as_secs_f64();
+        Ok(StepReport {
+            step: self.step,
+            loss: found.loss,
+            learning_rate: rate,
+            seconds,
+            samples_per_second: self.settings.effective as f64 / seconds,
+            peak_bytes: meter::peak_bytes(),
+            gradient_norm: norm,
+            loss_scale,
+            skipped: !finite,
+        })
+    }
+
+    /// A look at the fixed list of validation cases; a better mean becomes `best`.
+    fn validate(&mut self, metrics: &mut Metrics) -> Result<(), TrainError> {
+        let count = self.resolved.experiment.train.validate_cases.min(self.split.validation.len());
+        if count == 0 {
+            return Ok(());
+        }
+        let clock = Instant::now();
+        let cases = self.figures(&self.split.validation[..count], false)?;
+        let result = validation::summarise(self.dataset, &cases, self.step, clock.elapsed().as_secs_f64());
+        self.report(&result, metrics, false)?;
+        self.keep_best(&result)
+    }
+
+    fn keep_best(&mut self, result: &ValidationResult) -> Result<(), TrainError> {
+        let Some(mean) = result.mean_dice else { return Ok(()) };
+        if self.best.is_none_or(|(best, _)| mean > best) {
+            self.best = Some((mean, self.step));
+            self.save("best", self.step == self.total())?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, result: &ValidationResult, metrics: &mut Metrics, last: bool) -> Result<(), TrainError> {
+        metrics.add(&serde_json::json!({
+            "step": result.step, "dice": result.classes, "mean_dice": result.mean_dice,
+            "validation_cases": result.cases, "validation_seconds": result.seconds,
+        }))?;
+        let on_training_cases = self.split.validates_on_training_cases;
+        self.observer.event(Event::Validation { result, on_training_cases, last });
+        Ok(())
+    }
+
+    fn figures(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<CaseFigures>, TrainError> {
+        let predictor = Predictor {
+            networks: vec![&self.network],
+            preparation: &self.resolved.preparation,
+            settings: PredictorSettings {
+                patch: self.resolved.patch,
+                classes: self.dataset.classes.len(),
+                activations: self.settings.activations,
+                device: self.settings.device.clone(),
+                overlap: 0.5,
+                mirror: false,
+            },
+        };
+        let mut figures = Vec::new();
+        for (done, case) in cases.iter().enumerate() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(TrainError::Stopped);
+            }
+            figures.push(validation::case(&predictor, self.dataset, &self.dataset.cases[*case], with_surfaces)?);
+            self.observer.event(Event::Validating { done: done + 1, total: cases.len() });
+        }
+        Ok(figures)
+    }
+
+    fn save(&self, name: &str, finished: bool) -> Result<(), TrainError> {
+        let state = checkpoint::State {
+            step: self.step,
+            steps: self.total(),
+            updates: self.optimizer.updates,
+            loss_scale: self.scale.scale,
+            clean_steps: self.scale.clean_steps,
+            best: self.best,
+            finished,
+            config_sha256: self.config_sha256.clone(),
+            weights_sha256: self.network.weights_sha256(),
+        };
+        let optimizer = (name == "last").then_some(&self.optimizer);
+        checkpoint::save(&self.folder.checkpoint(name), &self.network, optimizer, &state)
+    }
+
+    fn stopped(&self) -> Result<Outcome, TrainError> {
+        self.save("last", false)?;
+        Ok(Outcome::Stopped { step: self.step, steps: self.total(), run: self.folder.path().to_owned() })
+    }
+
+    /// The end: all validation cases with every figure, the last checkpoint, the digest.
+    fn finish(&mut self, metrics: &mut Metrics, trained: Duration) -> Result<Outcome, TrainError> {
+        // First of all the weights: a stop during the validation below loses nothing.
+        self.save("last", false)?;
+        let clock = Instant::now();
+        let figures = match self.figures(&self.split.validation, true) {
+            Err(TrainError::Stopped) => return self.stopped(),
+            other => other?,
+        };
+        let mut mean_dice = None;
+        if !figures.is_empty() {
+            let seconds = clock.elapsed().as_secs_f64();
+            let result = validation::summarise(self.dataset, &figures, self.step, seconds);
+            self.report(&result, metrics, true)?;
+            mean_dice = result.mean_dice;
+            let summary = Summary::new(figures.clone(), &label_classes(self.dataset), DEFAULT_TOLERANCE_MM);
+            self.folder.write_json("validation/summary.json", &summary)?;
+            // `best` is always by the same cases.
+            let looked_at = self.resolved.experiment.train.validate_cases.min(figures.len());
+            self.keep_best(&validation::summarise(self.dataset, &figures[..looked_at], self.step, seconds))?;
+        }
+        self.save("last", true)?;
+        let weights_sha256 = self.network.weights_sha256();
+        self.manifest.weights_sha256.clone_from(&weights_sha256);
+        self.manifest.mean_dice = mean_dice;
+        self.manifest.train_seconds = Some(trained.as_secs_f64());
+        self.folder.write_json("manifest.json", &self.manifest)?;
+        Ok(Outcome::Finished { weights_sha256, mean_dice })
+    }
+}

@@ -1,0 +1,252 @@
+//! A training from its options to its outcome.
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::folder::{LoadedRun, RunFolder};
+use super::manifest::{Manifest, config_sha256};
+use super::optimizer::Optimizer;
+use super::precision::LossScale;
+use super::run_loop::Loop;
+use super::step::StepSettings;
+use super::validation::ValidationResult;
+use super::{Samples, TrainError, checkpoint};
+use crate::config::{Activations, Auto, Config, Device, Fold, Resolved, resolve};
+use crate::dataset::split::{Split, split};
+use crate::dataset::store::{Store, default_root};
+use crate::dataset::{DEFAULT_MEMORY, Dataset, fingerprint};
+use crate::network::UNet;
+use crate::patch::augment::source_size;
+use crate::patch::sampler::Sampler;
+
+/// The arguments of a training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// The file with every argument that replaces one of its keys set over it.
+    pub config: Config,
+    /// The dataset's folder.
+    pub dataset: PathBuf,
+    /// The run folder.
+    pub run: PathBuf,
+    /// Cross-validation: every fold into `run/fold_K`.
+    pub each_fold: bool,
+    pub resume: bool,
+    /// A checkpoint to start the weights from.
+    pub weights: Option<PathBuf>,
+    pub device: Device,
+    pub max_time: Option<Duration>,
+}
+
+/// What a person is told while a training runs.
+pub enum Event<'a> {
+    /// One sentence.
+    Notice(String),
+    /// Cases brought to the plan's grid.
+    Preparing { done: usize, total: usize },
+    /// Everything is decided; the first step follows.
+    Start { resolved: &'a Resolved, parameters: usize, split: &'a Split, step: u64, steps: u64 },
+    /// A step is complete.
+    Step(&'a StepReport),
+    /// Validation cases done.
+    Validating { done: usize, total: usize },
+    /// A validation is done; `last` at the end of the run.
+    Validation { result: &'a ValidationResult, on_training_cases: bool, last: bool },
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct StepReport {
+    /// Complete steps.
+    pub step: u64,
+    pub loss: f64,
+    pub learning_rate: f64,
+    pub seconds: f64,
+    pub samples_per_second: f64,
+    /// Peak resident memory of the step.
+    pub peak_bytes: Option<u64>,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// f16 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// The gradient was not finite: no update was made, the loss scale was halved.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+}
+
+/// Told of progress; called from one thread but for [`Event::Preparing`].
+pub trait Observer: Sync {
+    fn event(&self, event: Event<'_>);
+}
+
+/// How a training ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Finished {
+        weights_sha256: String,
+        mean_dice: Option<f64>,
+    },
+    /// In order, after `step` complete steps, which the checkpoint holds.
+    Stopped {
+        step: u64,
+        steps: u64,
+        run: PathBuf,
+    },
+}
+
+/// Trains as `options` say. `stop` asks for an end in order: after the step, or after 30 s of it.
+///
+/// # Errors
+/// The first fault. Nothing is written before the configuration, the dataset and the plan are found right.
+pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+    RunFolder::refuse_existing(&options.run, options.resume)?;
+    let data = Data::open(options, observer)?;
+    let folds = options.config.experiment.data.folds;
+    if !options.each_fold || data.dataset.cases.len() < folds {
+        return fold(options, &options.run, &data, options.config.experiment.data.fold, observer, stop);
+    }
+    cross_validate(options, &data, folds, observer, stop)
+}
+
+/// Every fold in turn, into `fold_K`, and a summary of all.
+fn cross_validate(
+    options: &Options,
+    data: &Data,
+    folds: usize,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    let mut digests = Vec::new();
+    let mut means = Vec::new();
+    for number in 0..folds {
+        let folder = options.run.join(format!("fold_{number}"));
+        let mut options = options.clone();
+        options.config.experiment.data.fold = Fold::One(number);
+        options.resume &= folder.exists();
+        observer.event(Event::Notice(format!("fold {number} of {folds}: {}", folder.display())));
+        match fold(&options, &folder, data, Fold::One(number), observer, stop)? {
+            Outcome::Finished { weights_sha256, mean_dice } => {
+                digests.push(weights_sha256);
+                means.push(mean_dice);
+            }
+            Outcome::Stopped { step, steps, .. } => {
+                return Ok(Outcome::Stopped { step, steps, run: options.run.clone() });
+            }
+        }
+    }
+    let defined: Vec<f64> = means.iter().flatten().copied().collect();
+    let mean = (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64);
+    let text = serde_json::json!({ "folds": folds, "mean_dice": mean, "mean_dice_per_fold": means,
+        "weights_sha256": digests });
+    let path = options.run.join("cross_validation.json");
+    let text = serde_json::to_string_pretty(&text).unwrap_or_default() + "\n";
+    crate::files::write_bytes(&path, text.as_bytes()).map_err(TrainError::io(&path))?;
+    let weights_sha256 = crate::files::sha256_hex(digests.join("\n").as_bytes());
+    Ok(Outcome::Finished { weights_sha256, mean_dice: mean })
+}
+
+/// The dataset, opened and looked through.
+struct Data {
+    dataset: Dataset,
+    fingerprint: fingerprint::Fingerprint,
+    cache: PathBuf,
+}
+
+impl Data {
+    fn open(options: &Options, observer: &dyn Observer) -> Result<Self, TrainError> {
+        let dataset = Dataset::open(&options.dataset)?;
+        let cache = default_root();
+        let cases = dataset.cases.len();
+        observer.event(Event::Notice(format!("dataset {}: {cases} cases", dataset.name)));
+        let fingerprint = fingerprint::remembered(&dataset, &cache, DEFAULT_MEMORY)?;
+        Ok(Self { dataset, fingerprint, cache })
+    }
+}
+
+/// One fold: one complete run folder.
+fn fold(
+    options: &Options,
+    path: &Path,
+    data: &Data,
+    fold: Fold,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    let Data { dataset, fingerprint, cache } = data;
+    let resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
+    let experiment = &resolved.experiment;
+    for swap in &resolved.norm.swaps {
+        tracing::info!("{swap}");
+    }
+    let device = crate::device::open(options.device).map_err(|problem| wrong(path, problem))?;
+    crate::device::check_type(&device, options.device, resolved.activations).map_err(|problem| wrong(path, problem))?;
+    let ids: Vec<&str> = dataset.cases.iter().map(|case| case.id.as_str()).collect();
+    let number = match fold {
+        Fold::One(number) => Some(number),
+        Fold::All => None,
+    };
+    let split = split(&ids, experiment.data.folds, number, experiment.train.seed);
+
+    let tell = |done, total| observer.event(Event::Preparing { done, total });
+    let store = Store::open_or_prepare(cache, dataset, &resolved.preparation, &tell)?;
+
+    let mut network = UNet::new(&resolved.plan, experiment.train.seed, &device);
+    if let Some(weights) = &options.weights {
+        checkpoint::load(weights)?.restore_weights(&mut network, weights)?;
+    }
+    let optimizer = Optimizer::new(experiment.train.optimizer, experiment.train.weight_decay);
+    let scale = match (resolved.activations, experiment.precision.loss_scale) {
+        (Activations::F16, Auto::Auto) => LossScale::dynamic(),
+        (Activations::F16, Auto::Value(scale)) => LossScale::fixed(scale),
+        _ => LossScale::none(),
+    };
+
+    let folder = RunFolder::take(path, options.resume)?;
+    let manifest =
+        Manifest::new(options, &resolved, dataset, store.dataset_digest(), &split, network.parameter_count())?;
+    let settings = StepSettings {
+        effective: experiment.batch.effective,
+        micro: resolved.micro,
+        activations: crate::device::float_type(resolved.activations),
+        ignore: dataset.ignore,
+        loss_scale: 1.0,
+        device,
+    };
+    let sampler = Sampler {
+        seed: experiment.train.seed,
+        effective_batch: experiment.batch.effective,
+        foreground: experiment.sampling.foreground,
+        source: source_size(&experiment.augment, resolved.patch),
+        patch: resolved.patch,
+    };
+    let samples = Samples::new(&store, &split.train, sampler, experiment.augment.clone(), dataset.ignore);
+    let mut run = Loop {
+        observer,
+        stop,
+        folder,
+        dataset,
+        resolved: &resolved,
+        split: &split,
+        samples,
+        settings,
+        network,
+        optimizer,
+        scale,
+        manifest,
+        step: 0,
+        best: None,
+        config_sha256: config_sha256(&resolved)?,
+        max_time: options.max_time,
+    };
+    if options.resume
+        && let Some(outcome) = run.resume()?
+    {
+        return Ok(outcome);
+    }
+    run.begin(&LoadedRun::new(&resolved, dataset, fingerprint, split.validates_on_training_cases))?;
+    run.steps()
+}
+
+fn wrong(path: &Path, problem: String) -> TrainError {
+    TrainError::run(path, "nothing was trained", problem)
+}

@@ -1,0 +1,85 @@
+//! How good the network is on whole cases: predicted, restored to the file's grid and compared, exactly as `predict` and
+//! `evaluate` do it.
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+use crate::dataset::{Case, Dataset};
+use crate::evaluate::{self, CaseFigures, ClassFigures, ClassOfCase, DEFAULT_TOLERANCE_MM, LabelClass, Summary};
+use crate::predict::Predictor;
+use crate::volume;
+
+/// Mean Dice of one foreground class over the validation cases that have it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassDice {
+    pub class: u16,
+    pub name: String,
+    /// `None` where no case has the class.
+    pub dice: Option<f64>,
+}
+
+/// One validation during training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidationResult {
+    /// Complete steps.
+    pub step: u64,
+    pub classes: Vec<ClassDice>,
+    /// Mean over classes; `None` where nothing is defined.
+    pub mean_dice: Option<f64>,
+    /// Cases looked at.
+    pub cases: usize,
+    pub seconds: f64,
+}
+
+fn defined(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+/// Foreground classes with their names.
+pub fn label_classes(dataset: &Dataset) -> Vec<LabelClass> {
+    let names = dataset.classes.iter().enumerate().skip(1);
+    names.map(|(class, name)| LabelClass { class: class as u16, name: name.clone() }).collect()
+}
+
+/// Means of Dice over cases.
+pub fn summarise(dataset: &Dataset, cases: &[CaseFigures], step: u64, seconds: f64) -> ValidationResult {
+    let summary = Summary::new(cases.to_vec(), &label_classes(dataset), DEFAULT_TOLERANCE_MM);
+    let classes = summary.classes.iter().map(|means| ClassDice {
+        class: means.class.class,
+        name: means.class.name.clone(),
+        dice: defined(means.mean.dice),
+    });
+    ValidationResult {
+        step,
+        classes: classes.collect(),
+        mean_dice: defined(summary.foreground_mean.dice),
+        cases: cases.len(),
+        seconds,
+    }
+}
+
+/// Predicts one case and compares it with its label, on the grid of the label's file; `with_surfaces` takes the slower
+/// figures too, else they are NaN.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn case(
+    predictor: &Predictor,
+    dataset: &Dataset,
+    case: &Case,
+    with_surfaces: bool,
+) -> Result<CaseFigures, TrainError> {
+    let prediction = predictor.labels(&case.images)?;
+    let label = volume::read_labels(&case.label).map_err(crate::dataset::DatasetError::from)?;
+    let classes: Vec<u16> = (1..dataset.classes.len() as u16).collect();
+    let spacing = crate::zyx(label.geometry.spacing());
+    let (found, truth) = (prediction.labels.view(), label.data.view());
+    if with_surfaces {
+        let tolerance = DEFAULT_TOLERANCE_MM;
+        return Ok(evaluate::case_figures(&case.id, found, truth, &classes, dataset.ignore, spacing, tolerance));
+    }
+    let dice = |class: u16| ClassOfCase {
+        class,
+        figures: ClassFigures { dice: evaluate::dice(found, truth, class, dataset.ignore), ..ClassFigures::absent() },
+    };
+    Ok(CaseFigures { case: case.id.clone(), classes: classes.into_iter().map(dice).collect() })
+}
