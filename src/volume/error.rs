@@ -1,12 +1,33 @@
 //! What can be wrong with a volume file.
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// One sentence each: which file, which field, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VolumeError {
-    #[error("{path}: {source}; check that the file exists and can be read", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    /// The operating system refused: a missing file, no permission, a full disk, a damaged device.
+    #[error(
+        "{path}: {source}; check that the file and its folder exist, may be accessed and that the disk has room",
+        path = path.display()
+    )]
+    Io { path: PathBuf, source: io::Error },
+    /// The content (or what was asked of it) is not acceptable.
     #[error("{path}: {field}: {problem}; {cure}", path = path.display())]
     Invalid { path: PathBuf, field: String, problem: String, cure: String },
+}
+
+impl VolumeError {
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_path_buf(), source }
+    }
+
+    pub(super) fn invalid(
+        path: &Path,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self::Invalid { path: path.to_path_buf(), field: field.into(), problem: problem.into(), cure: cure.into() }
+    }
 }

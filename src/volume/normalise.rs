@@ -1,6 +1,9 @@
-//! Intensity normalisation.
-use ndarray::{ArrayView3, ArrayViewMut3};
+//! Intensity normalisation, and the region of an image that holds anything.
+use ndarray::{Array3, ArrayView3, ArrayView4, ArrayViewMut3, Axis, Zip};
 use serde::{Deserialize, Serialize};
+
+/// The least deviation that is divided by.
+const DEVIATION_FLOOR: f64 = 1e-8;
 
 /// How one channel is normalised; part of the plan, so that prediction does the same as training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,8 +16,200 @@ pub enum Normalisation {
 }
 
 impl Normalisation {
-    /// Normalises in place. `mask` marks the nonzero region (after filling holes).
-    pub fn apply(&self, _data: ArrayViewMut3<'_, f32>, _mask: Option<ArrayView3<'_, bool>>) {
-        unimplemented!()
+    /// Normalises in place. `mask` marks the nonzero region (after filling holes) and counts for
+    /// `ZScore { nonzero: true }` alone; without one, voxels other than 0 are taken.
+    ///
+    /// Sums run in f64 in the order of voxels, so that the result does not depend on threads. The deviation is that of
+    /// the population (divided by n), at least 1e-8.
+    ///
+    /// # Panics
+    /// Where `mask` has another shape than `data`.
+    pub fn apply(&self, mut data: ArrayViewMut3<'_, f32>, mask: Option<ArrayView3<'_, bool>>) {
+        match *self {
+            Self::Ct { low, high, mean, deviation } => {
+                let scale = deviation.max(DEVIATION_FLOOR);
+                // max then min, not clamp: it must not panic where low is above high.
+                data.map_inplace(|value| *value = ((f64::from(*value).max(low).min(high) - mean) / scale) as f32);
+            }
+            Self::ZScore { nonzero: false } => {
+                let (mean, deviation) = moments(|| data.iter().copied());
+                data.map_inplace(|value| *value = ((f64::from(*value) - mean) / deviation) as f32);
+            }
+            Self::ZScore { nonzero: true } => {
+                let nonzero;
+                let inside = match mask {
+                    Some(mask) => mask,
+                    None => {
+                        nonzero = data.map(|value| *value != 0.0);
+                        nonzero.view()
+                    }
+                };
+                let taken = || data.iter().zip(&inside).filter(|(_, inside)| **inside).map(|(value, _)| *value);
+                let (mean, deviation) = moments(taken);
+                Zip::from(&mut data).and(inside).for_each(|value, &inside| {
+                    *value = if inside { ((f64::from(*value) - mean) / deviation) as f32 } else { 0.0 };
+                });
+            }
+        }
+    }
+}
+
+/// Mean and deviation (at least [`DEVIATION_FLOOR`]); mean 0 where there is nothing.
+fn moments<I: Iterator<Item = f32>>(values: impl Fn() -> I) -> (f64, f64) {
+    let (sum, count) = values().fold((0.0, 0u64), |(sum, count), value| (sum + f64::from(value), count + 1));
+    let count = count.max(1) as f64;
+    let mean = sum / count;
+    let squares: f64 = values().map(|value| (f64::from(value) - mean).powi(2)).sum();
+    let deviation = (squares / count).sqrt();
+    // Written so that NaN stays NaN.
+    (mean, if deviation < DEVIATION_FLOOR { DEVIATION_FLOOR } else { deviation })
+}
+
+/// Where any channel of `[channel, z, y, x]` is not 0, holes filled: what the border cannot reach through zeros by
+/// steps across faces counts as inside (`scipy.ndimage.binary_fill_holes`).
+pub fn nonzero_mask(channels: ArrayView4<'_, f32>) -> Array3<bool> {
+    let shape = [channels.len_of(Axis(1)), channels.len_of(Axis(2)), channels.len_of(Axis(3))];
+    let mut mask = Array3::from_elem(shape, false);
+    for channel in channels.outer_iter() {
+        Zip::from(&mut mask).and(channel).for_each(|inside, &value| *inside |= value != 0.0);
+    }
+    fill_holes(&mut mask);
+    mask
+}
+
+/// Marks every voxel that the border does not reach. Runs of voxels along x are taken together, which keeps the list of
+/// what is still to visit short.
+fn fill_holes(mask: &mut Array3<bool>) {
+    let (depth, height, width) = mask.dim();
+    if mask.is_empty() {
+        return;
+    }
+    let mut outside = Array3::from_elem(mask.dim(), false);
+    let mut pending = Vec::new();
+    for z in 0..depth {
+        for y in 0..height {
+            let face = z == 0 || y == 0 || z + 1 == depth || y + 1 == height;
+            let step = if face { 1 } else { (width - 1).max(1) };
+            for x in (0..width).step_by(step) {
+                // On a face a run needs to be entered once, at its start.
+                if !mask[[z, y, x]] && (x == 0 || !face || mask[[z, y, x - 1]]) {
+                    pending.push([z, y, x]);
+                }
+            }
+            while let Some([z, y, x]) = pending.pop() {
+                if outside[[z, y, x]] {
+                    continue;
+                }
+                let open = |x: usize| !mask[[z, y, x]];
+                let start = (0..x).rev().take_while(|&x| open(x)).last().unwrap_or(x);
+                let end = (x..width).take_while(|&x| open(x)).last().unwrap_or(x);
+                (start..=end).for_each(|x| outside[[z, y, x]] = true);
+                let above = (z > 0).then(|| [z - 1, y]);
+                let below = (z + 1 < depth).then(|| [z + 1, y]);
+                let front = (y > 0).then(|| [z, y - 1]);
+                let back = (y + 1 < height).then(|| [z, y + 1]);
+                for [z, y] in [above, below, front, back].into_iter().flatten() {
+                    let fresh = |x: usize| !mask[[z, y, x]] && !outside[[z, y, x]];
+                    let starts = (start..=end).filter(|&x| fresh(x) && (x == start || !fresh(x - 1)));
+                    pending.extend(starts.map(|x| [z, y, x]));
+                }
+            }
+        }
+    }
+    Zip::from(mask).and(&outside).for_each(|inside, &outside| *inside = !outside);
+}
+
+/// The smallest box that holds every true voxel: start and size in the order z, y, x; None where there is none.
+pub fn bounding_box(mask: ArrayView3<'_, bool>) -> Option<([usize; 3], [usize; 3])> {
+    let mut low = [usize::MAX; 3];
+    let mut high = [0; 3];
+    for (z, plane) in mask.outer_iter().enumerate() {
+        for (y, row) in plane.outer_iter().enumerate() {
+            let Some(first) = row.iter().position(|&inside| inside) else { continue };
+            let last = row.iter().rposition(|&inside| inside).unwrap_or(first);
+            for (axis, (start, end)) in [(z, z), (y, y), (first, last)].into_iter().enumerate() {
+                low[axis] = low[axis].min(start);
+                high[axis] = high[axis].max(end);
+            }
+        }
+    }
+    (low[0] != usize::MAX).then(|| (low, std::array::from_fn(|axis| high[axis] - low[axis] + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `(x*7919 + y*104729 + z*1299709) % 1000` on 3 x 4 x 5 (z, y, x), as in the recipes below.
+    fn data() -> Array3<f32> {
+        Array3::from_shape_fn((3, 4, 5), |(z, y, x)| ((x * 7919 + y * 104_729 + z * 1_299_709) % 1000) as f32)
+    }
+
+    fn assert_close(found: &Array3<f32>, expected: &[f64]) {
+        for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{index}: {found} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn z_score_is_numpys() {
+        let mut data = data();
+        Normalisation::ZScore { nonzero: false }.apply(data.view_mut(), None);
+        // a = a.astype(float); (a - a.mean()) / a.std()
+        assert_close(&data, &[-1.714_009_365, 1.497_355_786, 1.214_308_368, 0.931_260_95]);
+    }
+
+    #[test]
+    fn z_score_inside_a_mask_leaves_the_rest_zero() {
+        let mut masked = data();
+        let mask = masked.map(|value| value % 3.0 != 0.0);
+        Normalisation::ZScore { nonzero: true }.apply(masked.view_mut(), Some(mask.view()));
+        // m = a % 3 != 0; b = a[m]; (a - b.mean()) / b.std() where m, else 0
+        assert_close(&masked, &[0.0, 1.475_304_244, 1.195_691_155, 0.916_078_067, 0.636_464_978, 0.0]);
+    }
+
+    #[test]
+    fn ct_clips_then_scales() {
+        let mut data = data();
+        Normalisation::Ct { low: 200.0, high: 800.0, mean: 400.0, deviation: 150.0 }.apply(data.view_mut(), None);
+        // (np.clip(a, 200, 800) - 400) / 150
+        assert_close(&data, &[-1.333_333_333, 2.666_666_667, 2.666_666_667, 2.38, 1.84, 2.193_333_333]);
+    }
+
+    #[test]
+    fn constant_and_empty_images_stay_finite() {
+        let mut constant = Array3::from_elem((2, 2, 2), 5.0f32);
+        Normalisation::ZScore { nonzero: false }.apply(constant.view_mut(), None);
+        assert!(constant.iter().all(|value| *value == 0.0));
+        let mut zeros = Array3::<f32>::zeros((2, 2, 2));
+        Normalisation::ZScore { nonzero: true }.apply(zeros.view_mut(), None);
+        assert!(zeros.iter().all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn holes_are_filled_as_scipy_does() {
+        let pattern = |(z, y, x): (usize, usize, usize)| (z * 5 + y * 11 + x * 7 + z * y * 3 + y * x * 2) % 9 < 6;
+        let image = Array3::from_shape_fn((12, 13, 14), |voxel| if pattern(voxel) { 1.0f32 } else { 0.0 });
+        let channels = image.insert_axis(Axis(0));
+        let mask = nonzero_mask(channels.view());
+        // s = (z*5 + y*11 + x*7 + z*y*3 + y*x*2) % 9 < 6; f = scipy.ndimage.binary_fill_holes(s)
+        // s.sum(), f.sum(), (np.flatnonzero(f) % 1009).sum()
+        assert_eq!(channels.iter().filter(|value| **value != 0.0).count(), 1482);
+        assert_eq!(mask.iter().filter(|inside| **inside).count(), 1567);
+        assert_eq!(
+            mask.iter().enumerate().filter(|(_, inside)| **inside).map(|(i, _)| i % 1009).sum::<usize>(),
+            726_221
+        );
+    }
+
+    #[test]
+    fn mask_takes_every_channel_and_thin_volumes() {
+        let mut channels = ndarray::Array4::<f32>::zeros((2, 1, 3, 5));
+        channels[[0, 0, 1, 1]] = 2.0;
+        channels[[1, 0, 1, 3]] = -1.0;
+        let mask = nonzero_mask(channels.view());
+        assert_eq!(mask.iter().filter(|inside| **inside).count(), 2);
+        assert_eq!(bounding_box(mask.view()), Some(([0, 1, 1], [1, 1, 3])));
+        assert_eq!(bounding_box(Array3::from_elem((2, 2, 2), false).view()), None);
     }
 }
