@@ -1,5 +1,5 @@
 //! What can be wrong with a dataset.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::volume::VolumeError;
 
@@ -9,8 +9,34 @@ use crate::volume::VolumeError;
 pub enum DatasetError {
     #[error(transparent)]
     Volume(#[from] VolumeError),
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}; check that it exists and can be read", path = path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path}: {field}: {problem}; {cure}", path = path.display())]
     Invalid { path: PathBuf, field: String, problem: String, cure: String },
+    /// The folder of prepared cases cannot be made, written or locked.
+    #[error("{path}: {source}; free space there, or set VOXFIT_CACHE to a folder that can be written", path = path.display())]
+    Cache { path: PathBuf, source: std::io::Error },
+}
+
+impl DatasetError {
+    pub(super) fn invalid(
+        path: impl Into<PathBuf>,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self::Invalid { path: path.into(), field: field.into(), problem: problem.into(), cure: cure.into() }
+    }
+
+    /// For `map_err` on an operation on a dataset's own file.
+    pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+
+    /// For `map_err` on an operation in the folder of prepared cases.
+    pub(super) fn cache(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Cache { path, source }
+    }
 }

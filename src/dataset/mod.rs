@@ -1,17 +1,24 @@
 //! Datasets: layouts (MSD, nnU-Net v2), their check, fingerprint, splits, the phantom, and the prepared store that
 //! patches are read from.
 pub mod check;
+mod digest;
 mod error;
 pub mod fingerprint;
 mod layout;
+mod parallel;
 pub mod phantom;
 pub mod prepare;
+mod read;
 pub mod split;
 pub mod store;
 
 use std::path::{Path, PathBuf};
 
 pub use error::DatasetError;
+
+/// Bytes of volumes held at once while cases are worked through, where the caller names no figure of its own.
+/// It changes how many cases go at a time, never what comes out; a single case that needs more goes alone.
+pub const DEFAULT_MEMORY: u64 = 1 << 30;
 
 /// One patient's volumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,15 +53,44 @@ pub struct Dataset {
 
 impl Dataset {
     /// Opens a folder in MSD or nnU-Net v2 layout; reads `dataset.json` and looks whether the files are there.
+    /// [`check::check_folder`] names every such fault; this one stops at the first.
     ///
     /// # Errors
     /// A missing or malformed `dataset.json` (field named), no case, a missing file.
-    pub fn open(_root: &Path) -> Result<Self, DatasetError> {
-        unimplemented!()
+    pub fn open(root: &Path) -> Result<Self, DatasetError> {
+        let (dataset, faults) = layout::read(root);
+        let others = faults.len().saturating_sub(1);
+        match (faults.into_iter().next(), dataset) {
+            (None, Some(dataset)) => Ok(dataset),
+            (Some((_, DatasetError::Invalid { path, field, problem, cure })), _) if others > 0 => {
+                let cure = format!("{cure} (`voxfit check` names {others} more)");
+                Err(DatasetError::Invalid { path, field, problem, cure })
+            }
+            (Some((_, fault)), _) => Err(fault),
+            (None, None) => Err(DatasetError::invalid(
+                root,
+                layout::DESCRIPTION,
+                "describes no dataset",
+                "write it in the MSD or the nnU-Net v2 form",
+            )),
+        }
     }
 
     /// SHA-256 over `dataset.json` semantics and every file's content, independent of where the folder stands.
+    /// Reads every file.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
     pub fn digest(&self) -> Result<String, DatasetError> {
-        unimplemented!()
+        digest::dataset(self, None)
+    }
+
+    /// The same as [`digest`](Self::digest), but the content hash of a file whose path, size, times and inode are as
+    /// they were is taken from a memo under `cache` ([`store::default_root`]) instead of reading the file again.
+    ///
+    /// # Errors
+    /// A file that cannot be read. A memo that cannot be written is no error.
+    pub fn digest_memoised(&self, cache: &Path) -> Result<String, DatasetError> {
+        digest::dataset(self, Some(cache))
     }
 }

@@ -1,1 +1,0 @@
-//! `dataset.json` in MSD and nnU-Net v2 form.

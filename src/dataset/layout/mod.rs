@@ -1,0 +1,191 @@
+//! `dataset.json` in MSD and nnU-Net v2 form.
+mod labels;
+mod msd;
+mod nnunet;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::{Case, Channel, Dataset, DatasetError};
+
+/// The file that describes a dataset, in the dataset's folder.
+pub(super) const DESCRIPTION: &str = "dataset.json";
+
+/// A description is text that a person could read; a larger file is something else.
+const MAX_DESCRIPTION: u64 = 256 << 20;
+
+/// nnU-Net numbers channels with four digits.
+const MAX_CHANNELS: usize = 10_000;
+
+/// A fault and the case it belongs to (empty where it is the dataset's).
+pub(super) type Fault = (String, DatasetError);
+
+/// A dataset's folder as it is read: every fault is kept, so that the doctor can name all of them.
+struct Folder<'a> {
+    root: &'a Path,
+    json: PathBuf,
+    faults: Vec<Fault>,
+}
+
+impl Folder<'_> {
+    /// A fault of `dataset.json`.
+    fn fault(&mut self, field: impl Into<String>, problem: impl Into<String>, cure: impl Into<String>) {
+        let error = DatasetError::invalid(&self.json, field, problem, cure);
+        self.faults.push((String::new(), error));
+    }
+
+    fn case_fault(&mut self, case: &str, error: DatasetError) {
+        self.faults.push((case.to_string(), error));
+    }
+}
+
+/// Reads the description in `root` and looks for the files it names. The dataset holds the cases whose files are all
+/// there; it is `None` where its channels, its classes or its cases cannot be made out. Without a fault it is complete.
+pub(super) fn read(root: &Path) -> (Option<Dataset>, Vec<Fault>) {
+    let mut folder = Folder { root, json: root.join(DESCRIPTION), faults: Vec::new() };
+    let dataset = match description(&folder.json) {
+        Ok(description) => describe(&mut folder, &description),
+        Err(error) => {
+            folder.case_fault("", error);
+            None
+        }
+    };
+    (dataset, folder.faults)
+}
+
+fn description(json: &Path) -> Result<Map<String, Value>, DatasetError> {
+    let metadata = fs::metadata(json).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => DatasetError::invalid(
+            json,
+            "file",
+            "is not there",
+            "name the folder that holds dataset.json in the Medical Segmentation Decathlon or the nnU-Net v2 layout",
+        ),
+        _ => DatasetError::Io { path: json.to_path_buf(), source },
+    })?;
+    if !metadata.is_file() {
+        return Err(DatasetError::invalid(json, "file", "is no file", "name the folder of a dataset"));
+    }
+    if metadata.len() > MAX_DESCRIPTION {
+        let problem = format!("has {} bytes, too large for a description", metadata.len());
+        return Err(DatasetError::invalid(json, "file", problem, "name the folder of a dataset"));
+    }
+    let bytes = fs::read(json).map_err(DatasetError::io(json))?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    serde_json::from_slice(text)
+        .map_err(|error| DatasetError::invalid(json, "JSON", error.to_string(), "correct it at this place"))
+}
+
+fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option<Dataset> {
+    let has = |key: &str| description.contains_key(key);
+    let classes = labels::read(folder, description);
+    let by_value = description.get("labels").is_some_and(labels::is_by_value);
+    // Keys of both kinds occur together in converted datasets: the labels' direction and the list of cases decide.
+    let is_msd = has("training") && (by_value || !has("channel_names"));
+    if !is_msd && !has("channel_names") && !has("file_ending") {
+        folder.fault(
+            "training",
+            "neither a list of cases (Medical Segmentation Decathlon) nor channel_names and file_ending (nnU-Net v2)",
+            "complete the description in one of the two forms",
+        );
+        return None;
+    }
+    let channels = channels(folder, description, is_msd);
+    let (classes, channels) = (classes?, channels?);
+    let mut cases = if is_msd {
+        msd::cases(folder, description, channels.len())
+    } else {
+        nnunet::cases(folder, description, channels.len())
+    }?;
+    cases.sort_by(|a, b| a.id.cmp(&b.id));
+    refuse_equal_ids(folder, &mut cases);
+    let (classes, ignore) = classes;
+    Some(Dataset {
+        root: folder.root.to_path_buf(),
+        name: name(folder.root, description),
+        channels,
+        classes,
+        ignore,
+        cases,
+    })
+}
+
+fn name(root: &Path, description: &Map<String, Value>) -> String {
+    let named = description.get("name").and_then(Value::as_str).map(str::trim).filter(|name| !name.is_empty());
+    let folder = || root.canonicalize().ok()?.file_name()?.to_str().map(str::to_string);
+    named.map(str::to_string).or_else(folder).unwrap_or_else(|| "dataset".to_string())
+}
+
+/// `{"0": "T1", "1": "FLAIR"}` under `modality` (MSD) or `channel_names` (nnU-Net).
+fn channels(folder: &mut Folder<'_>, description: &Map<String, Value>, is_msd: bool) -> Option<Vec<Channel>> {
+    let keys = if is_msd { ["modality", "channel_names"] } else { ["channel_names", "modality"] };
+    let field = keys.into_iter().find(|key| description.contains_key(*key)).unwrap_or(keys[0]);
+    const CURE: &str = "write it as {\"0\": \"T1\", \"1\": \"FLAIR\"}, numbered from 0 without a gap";
+    let Some(Value::Object(entries)) = description.get(field) else {
+        let problem = if description.contains_key(field) { "is no table" } else { "is missing" };
+        folder.fault(field, problem, CURE);
+        return None;
+    };
+    if entries.is_empty() || entries.len() > MAX_CHANNELS {
+        folder.fault(field, format!("names {} channels", entries.len()), CURE);
+        return None;
+    }
+    let mut channels = Vec::with_capacity(entries.len());
+    for index in 0..entries.len() {
+        match entries.get(&index.to_string()) {
+            Some(Value::String(name)) => {
+                channels.push(Channel { name: name.clone(), is_ct: name.eq_ignore_ascii_case("CT") });
+            }
+            Some(_) => {
+                folder.fault(format!("{field}.{index}"), "is no text", CURE);
+                return None;
+            }
+            None => {
+                let problem = format!("has {} entries but none for channel {index}", entries.len());
+                folder.fault(field, problem, CURE);
+                return None;
+            }
+        }
+    }
+    Some(channels)
+}
+
+fn refuse_equal_ids(folder: &mut Folder<'_>, cases: &mut Vec<Case>) {
+    let mut kept: Vec<Case> = Vec::with_capacity(cases.len());
+    for case in cases.drain(..) {
+        if kept.last().is_some_and(|last| last.id == case.id) {
+            let file = case.images.first().unwrap_or(&case.label);
+            let problem = format!("two cases are called {}", case.id);
+            let error = DatasetError::invalid(
+                file,
+                "training",
+                problem,
+                "list every case once and give each file its own name",
+            );
+            folder.case_fault(&case.id, error);
+        } else {
+            kept.push(case);
+        }
+    }
+    *cases = kept;
+}
+
+/// Looks whether `path` is a file; says so in `folder` where it is not.
+fn is_there(folder: &mut Folder<'_>, case: &str, path: &Path, what: &str) -> bool {
+    let error = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => return true,
+        Ok(_) => DatasetError::invalid(path, what, "is no file", "name a NIfTI file"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            DatasetError::invalid(path, what, "is not there", "add the file, or leave the case out of the dataset")
+        }
+        Err(source) => DatasetError::Io { path: path.to_path_buf(), source },
+    };
+    folder.case_fault(case, error);
+    false
+}
+
+fn plural(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}

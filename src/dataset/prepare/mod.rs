@@ -1,0 +1,255 @@
+//! From a case's files to what the network sees: crop to nonzero, normalise, resample (nnU-Net's order).
+mod restore;
+
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis, s};
+use serde::{Deserialize, Serialize};
+
+use super::read::{self, Raw};
+use super::{Case, DatasetError};
+use crate::volume::normalise::{self, Normalisation};
+use crate::volume::{NativeGrid, resample};
+use crate::zyx;
+
+pub use restore::restore_labels;
+
+/// Most voxels of a prepared grid; beyond it a header's spacing is wrong far more often than the volume is that large.
+pub const MAX_VOXELS: u64 = 1 << 31;
+
+/// What is done to every case, in training and in prediction alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preparation {
+    /// Target spacing in mm, x, y, z.
+    pub spacing: [f64; 3],
+    /// One per channel.
+    pub normalisation: Vec<Normalisation>,
+}
+
+/// A case on the plan's grid.
+#[derive(Clone, Debug)]
+pub struct PreparedImage {
+    /// `[channel, z, y, x]`.
+    pub data: Array4<f32>,
+    /// How to bring a label map back.
+    pub origin: Origin,
+}
+
+/// Where a prepared image was taken from: enough to restore a prediction to the input's own grid.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub native: NativeGrid,
+    /// RAS grid before the crop, voxels z, y, x.
+    pub size: [usize; 3],
+    /// First voxel of the crop, z, y, x.
+    pub crop_start: [usize; 3],
+    /// Voxels of the crop before resampling, z, y, x.
+    pub crop_size: [usize; 3],
+    /// mm, z, y, x, before resampling.
+    pub spacing: [f64; 3],
+}
+
+/// Reads and prepares the image files of a case (one per channel, or one 4D file). An image that is 0 everywhere is
+/// not cropped.
+///
+/// # Errors
+/// A file that cannot be read, channels on different grids or not as many as there are normalisations, voxels that are
+/// not finite, a prepared grid above [`MAX_VOXELS`].
+pub fn image(files: &[PathBuf], preparation: &Preparation) -> Result<PreparedImage, DatasetError> {
+    let raw = read::channels(files, preparation.normalisation.len())?;
+    prepare(raw, preparation, files.first().map_or(Path::new(""), PathBuf::as_path))
+}
+
+/// Reads and prepares image and label map of a training case: both `[.., z, y, x]` on one grid; checks the label's
+/// grid, its values against the dataset's classes, and that image voxels are finite.
+///
+/// # Errors
+/// As [`image`]; a label map on another grid or with values that are neither a class nor `ignore`.
+pub fn case(
+    case: &Case,
+    classes: usize,
+    ignore: Option<u16>,
+    preparation: &Preparation,
+) -> Result<(Array4<f32>, Array3<u16>), DatasetError> {
+    let raw = read::channels(&case.images, preparation.normalisation.len())?;
+    let labels = read::labels(case, &raw.geometry, classes, ignore)?;
+    let image = case.images.first().map_or(Path::new(""), PathBuf::as_path);
+    let PreparedImage { data, origin } = prepare(raw, preparation, image)?;
+    let cropped = crop(labels.view(), origin.crop_start, origin.crop_size);
+    let (_, z, y, x) = data.dim();
+    let labels = if origin.crop_size == [z, y, x] {
+        cropped.to_owned()
+    } else {
+        resample::labels(cropped, [z, y, x], resample::separate_axis(origin.spacing, zyx(preparation.spacing)))
+    };
+    Ok((data, labels))
+}
+
+/// Voxels z, y, x of the prepared grid of a crop of `size` voxels (z, y, x) and `spacing` mm (z, y, x).
+pub(super) fn target_size(
+    size: [usize; 3],
+    spacing: [f64; 3],
+    preparation: &Preparation,
+    file: &Path,
+) -> Result<[usize; 3], DatasetError> {
+    let usable = |spacing: &[f64; 3]| spacing.iter().all(|mm| mm.is_finite() && *mm > 0.0);
+    let named = |spacing: [f64; 3]| spacing.map(|mm| mm.to_string()).join(", ");
+    if !usable(&preparation.spacing) {
+        return Err(DatasetError::invalid(
+            file,
+            "target spacing",
+            format!("{} mm is no spacing", named(preparation.spacing)),
+            "make every spacing of the plan positive",
+        ));
+    }
+    let to = zyx(preparation.spacing);
+    // In floating point first: a spacing far off must not overflow the sizes.
+    let estimate: f64 = (0..3).map(|axis| (size[axis] as f64 * spacing[axis] / to[axis]).max(1.0)).product();
+    if !usable(&spacing) || estimate.is_nan() || estimate > MAX_VOXELS as f64 {
+        return Err(DatasetError::invalid(
+            file,
+            "pixdim",
+            format!(
+                "{} voxels of {} mm (x, y, z) make {estimate:.2e} voxels at the plan's {} mm, more than {MAX_VOXELS}",
+                crate::xyz(size).map(|voxels| voxels.to_string()).join("x"),
+                named(crate::xyz(spacing)),
+                named(preparation.spacing),
+            ),
+            "correct the file's spacing, leave the case out, or plan a coarser spacing",
+        ));
+    }
+    let to = resample::new_size(size, spacing, to);
+    let count = to.iter().product::<usize>().saturating_mul(preparation.normalisation.len().max(1));
+    // The trial makes running out of memory an error; allocating in earnest would end the process.
+    if Vec::<f32>::new().try_reserve_exact(count).is_err() {
+        return Err(DatasetError::invalid(
+            file,
+            "memory",
+            format!("{count} voxels at the plan's {} mm do not fit into memory", named(preparation.spacing)),
+            "plan a coarser spacing, or use a machine with more memory",
+        ));
+    }
+    Ok(to)
+}
+
+fn prepare(raw: Raw, preparation: &Preparation, file: &Path) -> Result<PreparedImage, DatasetError> {
+    let Raw { data, geometry, native } = raw;
+    let (_, z, y, x) = data.dim();
+    let (start, size) = nonzero_box(data.view());
+    let origin =
+        Origin { native, size: [z, y, x], crop_start: start, crop_size: size, spacing: zyx(geometry.spacing()) };
+    let to = target_size(size, origin.spacing, preparation, file)?;
+    let separate = resample::separate_axis(origin.spacing, zyx(preparation.spacing));
+
+    let mut channels = cropped_channels(data, start, size);
+    // The zeros outside the bounding box reach its faces, so that filling holes inside the box is filling them all.
+    let mask = preparation
+        .normalisation
+        .iter()
+        .any(|normalisation| matches!(normalisation, Normalisation::ZScore { nonzero: true }))
+        .then(|| mask(&channels));
+    for (channel, normalisation) in channels.iter_mut().zip(&preparation.normalisation) {
+        normalisation.apply(channel.view_mut(), mask.as_ref().map(|mask| mask.view()));
+        if to != size {
+            *channel = resample::image(channel.view(), to, separate);
+        }
+    }
+    drop(mask);
+    let data = if channels.len() == 1 {
+        channels.remove(0).insert_axis(Axis(0))
+    } else {
+        let mut data = Array4::zeros((channels.len(), to[0], to[1], to[2]));
+        for (mut whole, channel) in data.outer_iter_mut().zip(channels) {
+            whole.assign(&channel);
+        }
+        data
+    };
+    Ok(PreparedImage { data, origin })
+}
+
+/// The smallest box with every voxel that is nonzero in some channel: first voxel and voxels, z, y, x; the whole where
+/// there is none.
+pub(super) fn nonzero_box(data: ArrayView4<'_, f32>) -> ([usize; 3], [usize; 3]) {
+    let (_, z, y, x) = data.dim();
+    let (mut first, mut last) = ([usize::MAX; 3], [0; 3]);
+    for channel in data.outer_iter() {
+        for (z, plane) in channel.outer_iter().enumerate() {
+            for (y, row) in plane.outer_iter().enumerate() {
+                let Some(left) = row.iter().position(|&value| value != 0.0) else { continue };
+                let right = row.iter().rposition(|&value| value != 0.0).unwrap_or(left);
+                for (axis, (low, high)) in [(z, z), (y, y), (left, right)].into_iter().enumerate() {
+                    first[axis] = first[axis].min(low);
+                    last[axis] = last[axis].max(high);
+                }
+            }
+        }
+    }
+    if first[0] == usize::MAX {
+        return ([0; 3], [z, y, x]);
+    }
+    (first, std::array::from_fn(|axis| last[axis] - first[axis] + 1))
+}
+
+fn crop<T>(data: ArrayView3<'_, T>, start: [usize; 3], size: [usize; 3]) -> ArrayView3<'_, T> {
+    let [z, y, x] = start;
+    data.slice_move(s![z..z + size[0], y..y + size[1], x..x + size[2]])
+}
+
+/// Each channel's crop; a single channel that is kept whole is not copied.
+fn cropped_channels(data: Array4<f32>, start: [usize; 3], size: [usize; 3]) -> Vec<Array3<f32>> {
+    let (channels, z, y, x) = data.dim();
+    if channels == 1 && size == [z, y, x] {
+        return vec![data.index_axis_move(Axis(0), 0)];
+    }
+    data.outer_iter().map(|channel| crop(channel, start, size).to_owned()).collect()
+}
+
+fn mask(channels: &[Array3<f32>]) -> Array3<bool> {
+    match channels {
+        [single] => normalise::nonzero_mask(single.view().insert_axis(Axis(0))),
+        _ => {
+            let [z, y, x] = channels.first().map_or([0; 3], |channel| channel.dim().into());
+            let mut any = Array4::<f32>::zeros((1, z, y, x));
+            for channel in channels {
+                any.index_axis_mut(Axis(0), 0).zip_mut_with(channel, |any, &value| {
+                    if value != 0.0 {
+                        *any = 1.0;
+                    }
+                });
+            }
+            normalise::nonzero_mask(any.view())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Preparation, nonzero_box, target_size};
+    use ndarray::Array4;
+    use std::path::Path;
+
+    #[test]
+    fn the_box_spans_all_channels() {
+        let mut data = Array4::<f32>::zeros((2, 5, 6, 7));
+        data[[0, 1, 4, 2]] = -1.0;
+        data[[1, 3, 2, 6]] = 1e-30;
+        assert_eq!(nonzero_box(data.view()), ([1, 2, 2], [3, 3, 5]));
+    }
+
+    #[test]
+    fn an_image_of_zeros_is_kept_whole() {
+        assert_eq!(nonzero_box(Array4::<f32>::zeros((1, 5, 6, 7)).view()), ([0; 3], [5, 6, 7]));
+    }
+
+    #[test]
+    fn a_spacing_far_off_is_refused_before_anything_is_allocated() {
+        let preparation = Preparation { spacing: [1.0; 3], normalisation: Vec::new() };
+        for spacing in [[1e300, 1.0, 1.0], [500.0, 500.0, 500.0], [f64::NAN, 1.0, 1.0], [0.0, 1.0, 1.0]] {
+            let error = target_size([50; 3], spacing, &preparation, Path::new("a.nii")).unwrap_err().to_string();
+            assert!(error.starts_with("a.nii: pixdim: 50x50x50 voxels of "), "{error}");
+        }
+        let preparation = Preparation { spacing: [1.0, 0.0, 1.0], normalisation: Vec::new() };
+        let error = target_size([50; 3], [1.0; 3], &preparation, Path::new("a.nii")).unwrap_err().to_string();
+        assert!(error.contains("target spacing"), "{error}");
+    }
+}
