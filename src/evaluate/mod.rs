@@ -1,32 +1,95 @@
 //! Figures of a prediction against its label: Dice, HD95, NSD, volume.
+//!
+//! One class of one pair of label maps: [`class_figures`]; all classes of a case: [`case_figures`]; all cases:
+//! [`Summary`]; two folders of files: [`evaluate_folders`]. The definitions are MONAI's (checked against it in
+//! `tests/evaluation.rs`): HD95 is the larger of the two directed 95th percentiles of the distances between edge
+//! voxels, NSD the share of surface within a tolerance, surface being measured between voxels (`use_subvoxels`).
+mod distance;
+mod error;
+mod extent;
+mod folders;
+mod mask;
+mod null;
+mod summary;
+mod surface;
+mod table;
+
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
+
+pub use error::EvaluateError;
+pub use folders::{FolderOptions, GRID_TOLERANCE_VOXELS, evaluate_folders};
+pub use summary::{CaseFigures, ClassMeans, LabelClass, Means, Summary, case_figures};
+
+use extent::Extent;
+
+/// NSD's default tolerance in mm.
+pub const DEFAULT_TOLERANCE_MM: f64 = 1.0;
 
 /// One class of one case. NaN (null in JSON) where undefined: both empty, all three; one empty, Dice 0, HD95 NaN, NSD 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassFigures {
+    #[serde(with = "null")]
     pub dice: f64,
     /// mm.
+    #[serde(with = "null")]
     pub hd95: f64,
+    #[serde(with = "null")]
     pub nsd: f64,
     /// mL, of prediction and label.
     pub volume_prediction: f64,
     pub volume_label: f64,
 }
 
-/// Figures of one class; `spacing` in mm, z, y, x; `tolerance` in mm; voxels where `ignore` is true are left out.
+/// Figures of one class; `spacing` in mm, z, y, x; `tolerance` in mm; voxels where `label` is `ignore` are left out
+/// of both.
+///
+/// # Panics
+/// Where the two maps differ in size; compare the grids first.
 pub fn class_figures(
-    _prediction: ArrayView3<'_, u16>,
-    _label: ArrayView3<'_, u16>,
-    _class: u16,
-    _ignore: Option<u16>,
-    _spacing: [f64; 3],
-    _tolerance: f64,
+    prediction: ArrayView3<'_, u16>,
+    label: ArrayView3<'_, u16>,
+    class: u16,
+    ignore: Option<u16>,
+    spacing: [f64; 3],
+    tolerance: f64,
 ) -> ClassFigures {
-    unimplemented!()
+    let extent = Extent::of(prediction, label, class, ignore);
+    figures_within(prediction, label, class, ignore, &extent, spacing, tolerance)
 }
 
 /// Dice alone: 2 |A and B| / (|A| + |B|), NaN where both are empty.
-pub fn dice(_prediction: ArrayView3<'_, u16>, _label: ArrayView3<'_, u16>, _class: u16, _ignore: Option<u16>) -> f64 {
-    unimplemented!()
+///
+/// # Panics
+/// Where the two maps differ in size; compare the grids first.
+pub fn dice(prediction: ArrayView3<'_, u16>, label: ArrayView3<'_, u16>, class: u16, ignore: Option<u16>) -> f64 {
+    Extent::of(prediction, label, class, ignore).dice()
+}
+
+/// The figures of one class whose counts and bounding box are already known.
+fn figures_within(
+    prediction: ArrayView3<'_, u16>,
+    label: ArrayView3<'_, u16>,
+    class: u16,
+    ignore: Option<u16>,
+    extent: &Extent,
+    spacing: [f64; 3],
+    tolerance: f64,
+) -> ClassFigures {
+    let millilitres = |voxels: u64| voxels as f64 * spacing[0] * spacing[1] * spacing[2] / 1000.0;
+    let (hd95, nsd) = match (extent.prediction, extent.label) {
+        (0, 0) => (f64::NAN, f64::NAN),
+        (0, _) | (_, 0) => (f64::NAN, 0.0),
+        _ => {
+            let (a, b) = mask::pair(prediction, label, class, ignore, extent);
+            (surface::hd95(&a, &b, spacing), surface::nsd(&a, &b, spacing, tolerance))
+        }
+    };
+    ClassFigures {
+        dice: extent.dice(),
+        hd95,
+        nsd,
+        volume_prediction: millilitres(extent.prediction),
+        volume_label: millilitres(extent.label),
+    }
 }

@@ -1,0 +1,265 @@
+//! Two folders of label maps, paired by name.
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+use serde_json::Value;
+
+use super::{CaseFigures, DEFAULT_TOLERANCE_MM, EvaluateError, LabelClass, Summary, case_figures};
+use crate::volume::{self, GridDifference};
+
+/// Two grids are one where no corner is further apart than this many voxels: other programs round what they write,
+/// and less than a tenth of a voxel changes no voxel's meaning.
+pub const GRID_TOLERANCE_VOXELS: f64 = 0.1;
+
+/// How folders are evaluated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FolderOptions {
+    /// NSD's, in mm.
+    pub tolerance_mm: f64,
+    /// Names and classes to list though no case has them; None takes them from a `dataset.json` in the folder of
+    /// labels or in the one above it, where there is one.
+    pub classes: Option<Vec<LabelClass>>,
+    /// Voxels of this label are left out; None takes it from the same `dataset.json`.
+    pub ignore: Option<u16>,
+}
+
+impl Default for FolderOptions {
+    fn default() -> Self {
+        Self { tolerance_mm: DEFAULT_TOLERANCE_MM, classes: None, ignore: None }
+    }
+}
+
+/// Evaluates every prediction against the label of its name (`CASE.nii` or `CASE.nii.gz`); each of the two may also
+/// be a single file, then the names of two files need not agree. Labels without a prediction are left out and listed
+/// in [`Summary::without_prediction`]. `progress` is told how many cases are done, and of how many.
+///
+/// # Errors
+/// A folder without label maps, a prediction without a label, two files of one case, a file that is not a label map,
+/// a prediction on another grid than its label.
+pub fn evaluate_folders(
+    predictions: &Path,
+    labels: &Path,
+    options: &FolderOptions,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Summary, EvaluateError> {
+    if !options.tolerance_mm.is_finite() || options.tolerance_mm < 0.0 {
+        return Err(EvaluateError::Tolerance(options.tolerance_mm));
+    }
+    let (pairs, without_prediction) = pair(predictions, labels)?;
+    let described = describe(labels);
+    let classes = options.classes.clone().unwrap_or(described.classes);
+    let ignore = options.ignore.or(described.ignore);
+    let done = AtomicUsize::new(0);
+    progress(0, pairs.len());
+    // every case is tried, and the first fault by name is the one told, whatever the order they were met in
+    let cases: Vec<Result<CaseFigures, EvaluateError>> = pairs
+        .par_iter()
+        .map(|pair| {
+            let figures = evaluate(pair, &classes, ignore, options.tolerance_mm);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, pairs.len());
+            figures
+        })
+        .collect();
+    let cases = cases.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(Summary { without_prediction, ..Summary::new(cases, &classes, options.tolerance_mm) })
+}
+
+/// A prediction and its label.
+struct Pair {
+    case: String,
+    prediction: PathBuf,
+    label: PathBuf,
+}
+
+fn evaluate(
+    pair: &Pair,
+    classes: &[LabelClass],
+    ignore: Option<u16>,
+    tolerance: f64,
+) -> Result<CaseFigures, EvaluateError> {
+    let prediction = volume::read_labels(&pair.prediction)?;
+    let label = volume::read_labels(&pair.label)?;
+    if let Some(difference) = prediction.geometry.difference(&label.geometry, GRID_TOLERANCE_VOXELS) {
+        let difference = match difference {
+            GridDifference::Size { a, b } => format!("{} voxels against {}", times(a), times(b)),
+            GridDifference::Position { mm, voxels } => {
+                format!("corners lie up to {mm:.3} mm ({voxels:.2} voxels) apart")
+            }
+        };
+        let (prediction, label) = (pair.prediction.clone(), pair.label.clone());
+        return Err(EvaluateError::Grid { prediction, label, difference });
+    }
+    let values: Vec<u16> = classes.iter().map(|class| class.class).collect();
+    let spacing = crate::zyx(label.geometry.spacing());
+    Ok(case_figures(&pair.case, prediction.data.view(), label.data.view(), &values, ignore, spacing, tolerance))
+}
+
+fn times([x, y, z]: [usize; 3]) -> String {
+    format!("{x} x {y} x {z}")
+}
+
+/// The pairs in order of name, and the labels that no prediction is there for.
+fn pair(predictions: &Path, labels: &Path) -> Result<(Vec<Pair>, Vec<String>), EvaluateError> {
+    let (found, mut wanted) = (listed(predictions, "predictions")?, listed(labels, "labels")?);
+    let single =
+        |cases: &BTreeMap<String, PathBuf>, path: &Path| cases.values().next().is_some_and(|file| file == path);
+    match (single(&found, predictions), single(&wanted, labels)) {
+        // two files are a pair by being named on one command line
+        (true, true) => {
+            let pairs = found
+                .into_iter()
+                .zip(wanted)
+                .map(|((case, prediction), (_, label))| Pair { case, prediction, label })
+                .collect();
+            return Ok((pairs, Vec::new()));
+        }
+        (true, false) => wanted.retain(|case, _| found.contains_key(case)),
+        (false, true) => {
+            let Some((case, label)) = wanted.into_iter().next() else {
+                return Ok((Vec::new(), Vec::new()));
+            };
+            return match found.get(&case) {
+                Some(prediction) => Ok((vec![Pair { case, prediction: prediction.clone(), label }], Vec::new())),
+                None => Err(EvaluateError::NoPrediction { path: label, predictions: predictions.to_owned() }),
+            };
+        }
+        (false, false) => {}
+    }
+    let mut pairs = Vec::with_capacity(found.len());
+    for (case, prediction) in found {
+        match wanted.remove(&case) {
+            Some(label) => pairs.push(Pair { case, prediction, label }),
+            None => return Err(EvaluateError::NoLabel { path: prediction, labels: labels.to_owned() }),
+        }
+    }
+    Ok((pairs, wanted.into_keys().collect()))
+}
+
+/// The label maps of a folder by case, or the one that `path` itself is. At least one.
+fn listed(path: &Path, role: &'static str) -> Result<BTreeMap<String, PathBuf>, EvaluateError> {
+    let io = |source| EvaluateError::Io { path: path.to_owned(), source };
+    let mut cases = BTreeMap::new();
+    if !fs::metadata(path).map_err(io)?.is_dir() {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let case = case_name(&name).map(str::to_owned).unwrap_or(name);
+        return Ok(BTreeMap::from([(case, path.to_owned())]));
+    }
+    for entry in fs::read_dir(path).map_err(io)? {
+        let file = entry.map_err(io)?.path();
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // some systems leave a hidden `._CASE.nii.gz` beside every file
+        let Some(case) = case_name(&name).filter(|_| !name.starts_with('.') && file.is_file()) else { continue };
+        if let Some(first) = cases.insert(case.to_owned(), file.clone()) {
+            let (first, second) = if first < file { (first, file) } else { (file, first) };
+            return Err(EvaluateError::Twice { first, second, case: case.to_owned() });
+        }
+    }
+    if cases.is_empty() {
+        return Err(EvaluateError::Empty { path: path.to_owned(), role });
+    }
+    Ok(cases)
+}
+
+/// The file name without `.nii` or `.nii.gz`; None of any other file.
+fn case_name(name: &str) -> Option<&str> {
+    name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii")).filter(|case| !case.is_empty())
+}
+
+/// What a `dataset.json` says of the classes.
+#[derive(Debug, Default, PartialEq)]
+struct Described {
+    classes: Vec<LabelClass>,
+    ignore: Option<u16>,
+}
+
+/// Looks for a `dataset.json` beside the labels and one folder above. Names are a courtesy: where there is none, or
+/// none that can be read, figures are the same and classes go by their value.
+fn describe(labels: &Path) -> Described {
+    let folder = if labels.is_dir() { Some(labels) } else { labels.parent() };
+    let mut folders = folder.into_iter().chain(folder.and_then(Path::parent));
+    folders
+        .find_map(|folder| {
+            let bytes = fs::read(folder.join("dataset.json")).ok()?;
+            Some(described(&serde_json::from_slice(&bytes).ok()?))
+        })
+        .unwrap_or_default()
+}
+
+/// `labels` the way of the Medical Segmentation Decathlon, `{"1": "liver"}`, or nnU-Net's, `{"liver": 1}`.
+fn described(dataset: &Value) -> Described {
+    let mut described = Described::default();
+    for (key, value) in dataset.get("labels").and_then(Value::as_object).into_iter().flatten() {
+        let number = value.as_u64().and_then(|value| u16::try_from(value).ok());
+        let (class, name) = match (value.as_str(), number) {
+            (Some(name), _) => match key.parse() {
+                Ok(class) => (class, name),
+                Err(_) => continue,
+            },
+            (None, Some(class)) => (class, key.as_str()),
+            (None, None) => continue,
+        };
+        match name {
+            "ignore" => described.ignore = Some(class),
+            _ if class != 0 => described.classes.push(LabelClass { class, name: name.to_owned() }),
+            _ => {}
+        }
+    }
+    described.classes.sort_by_key(|class| class.class);
+    described.classes.dedup_by_key(|class| class.class);
+    described
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            fs::write(folder.path().join(name), b"").unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn files_pair_by_case_whatever_the_ending() {
+        let predictions = folder(&["b.nii", "a.nii.gz", "predict.json", "._a.nii.gz"]);
+        let labels = folder(&["a.nii", "b.nii.gz", "c.nii.gz"]);
+        let (pairs, without) = pair(predictions.path(), labels.path()).unwrap();
+        assert_eq!(pairs.iter().map(|pair| pair.case.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(without, ["c"]);
+        let (pairs, without) = pair(&predictions.path().join("b.nii"), labels.path()).unwrap();
+        assert_eq!((pairs.len(), without.len()), (1, 0));
+        assert_eq!(pairs[0].label, labels.path().join("b.nii.gz"));
+        let (pairs, _) = pair(predictions.path(), &labels.path().join("a.nii")).unwrap();
+        assert_eq!(pairs[0].prediction, predictions.path().join("a.nii.gz"));
+        let (pairs, _) = pair(&predictions.path().join("b.nii"), &labels.path().join("c.nii.gz")).unwrap();
+        assert_eq!((pairs.len(), pairs[0].case.as_str()), (1, "b"));
+    }
+
+    #[test]
+    fn what_does_not_pair_is_named() {
+        let predictions = folder(&["a.nii", "x.nii"]);
+        let labels = folder(&["a.nii", "c.nii"]);
+        let error = |predictions: &Path, labels: &Path| pair(predictions, labels).err().unwrap().to_string();
+        assert!(error(predictions.path(), labels.path()).contains("x.nii: no label of this name"));
+        assert!(error(predictions.path(), &labels.path().join("c.nii")).contains("c.nii: no prediction of this name"));
+        assert!(error(&predictions.path().join("x.nii"), labels.path()).contains("x.nii: no label"));
+        assert!(error(folder(&[]).path(), labels.path()).contains("predictions"));
+        assert!(error(folder(&["a.nii", "a.nii.gz"]).path(), labels.path()).contains("both case a"));
+        assert!(error(Path::new("/nowhere/at all"), labels.path()).contains("/nowhere/at all"));
+    }
+
+    #[test]
+    fn classes_are_read_in_both_layouts() {
+        let classes = [LabelClass { class: 1, name: "liver".into() }, LabelClass { class: 2, name: "spleen".into() }];
+        let decathlon = serde_json::json!({"labels": {"0": "background", "2": "spleen", "1": "liver"}});
+        assert_eq!(described(&decathlon), Described { classes: classes.to_vec(), ignore: None });
+        let nnunet = serde_json::json!({"labels": {"background": 0, "spleen": 2, "liver": 1, "ignore": 3}});
+        assert_eq!(described(&nnunet), Described { classes: classes.to_vec(), ignore: Some(3) });
+        assert_eq!(described(&serde_json::json!([1])), Described::default());
+    }
+}
