@@ -1,1 +1,12 @@
-fn main() {}
+//! The command-line program: arguments in, one library call per verb, printing out.
+mod cli;
+
+use std::panic::{catch_unwind, set_hook};
+use std::process::ExitCode;
+
+use cli::Exit;
+
+fn main() -> ExitCode {
+    set_hook(Box::new(|panic| cli::terminal::complain(&cli::internal_fault(panic))));
+    catch_unwind(cli::run).unwrap_or(Exit::Failed).into()
+}

@@ -1,0 +1,110 @@
+//! What a person sees: output that survives a closed pipe, progress, colours, sizes and times.
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Writes `text` and a line end to stdout. A reader that has gone away (`voxfit check DIR | head`) is no fault.
+///
+/// # Errors
+/// Any other failure to write.
+pub fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("standard output cannot be written to; check where it leads"),
+    }
+}
+
+/// Writes the one line of a failure to stderr, whatever `text` holds.
+pub fn complain(text: &str) {
+    let line = text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+    // With stderr closed there is nobody to tell.
+    let _ = writeln!(io::stderr().lock(), "voxfit: {line}");
+}
+
+/// Whether messages may be coloured: stderr is a terminal and `NO_COLOR` is not set (no-color.org).
+pub fn colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Progress of a known number of things: a bar on a terminal, else a line at each tenth.
+pub struct Progress {
+    what: &'static str,
+    bar: Option<ProgressBar>,
+    tenths: AtomicUsize,
+}
+
+impl Progress {
+    /// `what` is in the plural, as in "cases".
+    pub fn new(what: &'static str, draws: bool) -> Self {
+        let bar = (draws && io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left") {
+                bar.set_style(style);
+            }
+            bar.with_message(what)
+        });
+        Self { what, bar, tenths: AtomicUsize::new(0) }
+    }
+
+    /// `done` of `total` are done; from any thread, in any order.
+    pub fn at(&self, done: usize, total: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total as u64);
+            bar.set_position(bar.position().max(done as u64));
+            return;
+        }
+        let tenth = done.saturating_mul(10).checked_div(total).unwrap_or(0);
+        if self.tenths.fetch_max(tenth, Ordering::Relaxed) < tenth {
+            tracing::info!("{done} of {total} {}", self.what);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Bytes for a person, as in `1.5 GiB`.
+pub fn size(bytes: u64) -> String {
+    let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// A time for a person, as in `3 min 20 s`.
+#[allow(dead_code, reason = "training prints it")]
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_for_people() {
+        assert_eq!(size(1023), "1023 bytes");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(4 << 30), "4.0 GiB");
+        let times = [(200, "200 ms"), (59_000, "59 s"), (200_000, "3 min 20 s"), (5_400_000, "1 h 30 min")];
+        for (milliseconds, text) in times {
+            assert_eq!(duration(Duration::from_millis(milliseconds)), text);
+        }
+    }
+}
