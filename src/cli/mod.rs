@@ -5,10 +5,12 @@ mod check;
 mod clean;
 mod devices;
 mod evaluate;
+mod interrupt;
 mod later;
 mod machine;
 mod phantom;
 mod predict;
+mod screen;
 pub mod terminal;
 mod train;
 
@@ -111,8 +113,8 @@ pub fn run() -> Exit {
     let done = match cli.verb {
         Verb::Phantom(args) => phantom::run(&args),
         Verb::Check(args) => check::run(&args),
-        Verb::Train(args) => train::run(*args),
-        Verb::Predict(args) => predict::run(args),
+        Verb::Train(args) => train::run(*args, global),
+        Verb::Predict(args) => predict::run(args, global),
         Verb::Evaluate(args) => evaluate::run(&args, global),
         Verb::Devices(args) => devices::run(&args),
         Verb::Clean(args) => clean::run(&args),
@@ -128,6 +130,10 @@ impl Global {
     /// Whether a progress bar may be drawn.
     fn draws(&self) -> bool {
         !self.quiet && self.log_format == LogFormat::Text
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.quiet
     }
 }
 
