@@ -80,10 +80,7 @@ fn choose(wish: Option<&str>, highest: Isa) -> Isa {
     match Isa::from_name(wish) {
         Some(isa) => isa.min(highest),
         None => {
-            tracing::warn!(
-                "VOXFIT_ISA={wish} is none of portable, avx2, avx512, avx512bf16; using {}",
-                highest.name()
-            );
+            tracing::warn!("VOXFIT_ISA={wish} is none of portable, avx2, avx512, avx512bf16; using {}", highest.name());
             highest
         }
     }
