@@ -16,51 +16,41 @@ pub fn apply(params: &Params, sample: &Sample, patch: [usize; 3]) -> Sample {
     let voxels = source_image.as_slice().unwrap_or_else(|| unreachable!("a standard layout is one slice"));
     let labels = source_label.as_slice().unwrap_or_else(|| unreachable!("a standard layout is one slice"));
     let volume = labels.len();
-    let mut image = Array4::zeros((channels, patch[0], patch[1], patch[2]));
-    let mut label = Array3::zeros(patch);
-    let count = label.len();
-    let image_voxels: &mut [f32] = image.as_slice_mut().unwrap_or_else(|| unreachable!("new arrays are one slice"));
-    let places = (0..patch[0]).flat_map(|z| (0..patch[1]).flat_map(move |y| (0..patch[2]).map(move |x| [z, y, x])));
-    let offsets = Offsets::new(&params.matrix, size, patch);
-    for ((index, target), at) in label.iter_mut().enumerate().zip(places) {
-        let cell = Cell::at(offsets.place(at));
-        if let Some(corners) = cell.inside(size) {
-            for channel in 0..channels {
-                let source = &voxels[channel * volume..(channel + 1) * volume];
-                image_voxels[channel * count + index] = (0..8).map(|k| source[corners[k]] * cell.weights[k]).sum();
+    let count = patch.iter().product();
+    let mut image = vec![0.0_f32; channels * count];
+    let mut label = vec![0_u16; count];
+    let centre = |size: usize| (size as f64 - 1.0) / 2.0;
+    let (source_centre, patch_centre, matrix) = (size.map(centre), patch.map(centre), &params.matrix);
+    for (row, targets) in label.chunks_exact_mut(patch[2].max(1)).enumerate() {
+        let z = (row / patch[1]) as f64 - patch_centre[0];
+        let y = (row % patch[1]) as f64 - patch_centre[1];
+        let start: [f64; 3] =
+            std::array::from_fn(|axis| source_centre[axis] + matrix[axis][0] * z + matrix[axis][1] * y);
+        for (index, target) in targets.iter_mut().enumerate() {
+            let x = index as f64 - patch_centre[2];
+            let cell = Cell::at(std::array::from_fn(|axis| start[axis] + matrix[axis][2] * x));
+            let out = row * patch[2] + index;
+            if let Some(corners) = cell.inside(size) {
+                for channel in 0..channels {
+                    let source = &voxels[channel * volume..(channel + 1) * volume];
+                    image[channel * count + out] = (0..8).map(|k| source[corners[k]] * cell.weights[k]).sum();
+                }
+                *target = cell.label(corners.map(|corner| labels[corner]));
+            } else if let Some(corners) = cell.partly_inside(size) {
+                for channel in 0..channels {
+                    let source = &voxels[channel * volume..(channel + 1) * volume];
+                    let term = |k: usize| corners[k].map_or(0.0, |corner| source[corner] * cell.weights[k]);
+                    image[channel * count + out] = (0..8).map(term).sum();
+                }
+                *target = cell.label(corners.map(|corner| corner.map_or(0, |corner| labels[corner])));
             }
-            *target = cell.label(corners.map(|corner| labels[corner]));
-        } else if let Some(corners) = cell.partly_inside(size) {
-            for channel in 0..channels {
-                let source = &voxels[channel * volume..(channel + 1) * volume];
-                let term = |k: usize| corners[k].map_or(0.0, |corner| source[corner] * cell.weights[k]);
-                image_voxels[channel * count + index] = (0..8).map(term).sum();
-            }
-            *target = cell.label(corners.map(|corner| corner.map_or(0, |corner| labels[corner])));
         }
     }
-    Sample { image, label }
-}
-
-/// Where in the source a voxel of the patch lies.
-struct Offsets<'a> {
-    matrix: &'a [[f64; 3]; 3],
-    source_centre: [f64; 3],
-    patch_centre: [f64; 3],
-}
-
-impl<'a> Offsets<'a> {
-    fn new(matrix: &'a [[f64; 3]; 3], size: [usize; 3], patch: [usize; 3]) -> Self {
-        let centre = |size: usize| (size as f64 - 1.0) / 2.0;
-        Self { matrix, source_centre: size.map(centre), patch_centre: patch.map(centre) }
-    }
-
-    fn place(&self, at: [usize; 3]) -> [f64; 3] {
-        let [z, y, x]: [f64; 3] = std::array::from_fn(|axis| at[axis] as f64 - self.patch_centre[axis]);
-        std::array::from_fn(|axis| {
-            let row = &self.matrix[axis];
-            self.source_centre[axis] + (row[0] * z + row[1] * y + row[2] * x)
-        })
+    let filled = "as many values as voxels";
+    Sample {
+        image: Array4::from_shape_vec((channels, patch[0], patch[1], patch[2]), image)
+            .unwrap_or_else(|_| unreachable!("{filled}")),
+        label: Array3::from_shape_vec(patch, label).unwrap_or_else(|_| unreachable!("{filled}")),
     }
 }
 
