@@ -22,12 +22,7 @@ pub struct Samples<'a> {
 
 impl<'a> Samples<'a> {
     /// `cases` are indices into the store; sizes are z, y, x.
-    pub fn new(
-        store: &'a Store,
-        cases: &[usize],
-        sampler: Sampler,
-        augment: AugmentConfig,
-    ) -> Self {
+    pub fn new(store: &'a Store, cases: &[usize], sampler: Sampler, augment: AugmentConfig) -> Self {
         let cases = cases.iter().filter_map(|case| store.cases().get(*case)).collect();
         Self { cases, sampler, augment }
     }
