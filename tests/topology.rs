@@ -193,9 +193,7 @@ proptest! {
         prop_assert_eq!(plan.strides.len(), plan.kernels.len());
         prop_assert!(feature_map_elements(&plan, &rules) <= 560e6 * gib as f64 / 8.0);
         let divisor = divisor(&plan.strides);
-        for axis in 0..3 {
-            prop_assert_eq!(plan.patch[axis] % divisor[axis], 0);
-        }
+        prop_assert!(plan.patch.iter().zip(divisor).all(|(edge, divisor)| edge % divisor == 0));
         // Writing the patch down and planning for it gives the same network.
         let again = topology(spacing, plan.patch.map(|n| n as f64), None);
         prop_assert_eq!(&again, &plan);

@@ -8,9 +8,9 @@ use super::{Exit, arguments, terminal};
 
 /// Write a synthetic labelled dataset in MSD layout; same seed, same bytes
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  voxfit phantom volumes/phantom --cases 10 --size 64,64,48 --modality ct --seed 1")]
+#[command(after_help = "Example:\n  voxfit phantom practice --cases 10 --size 64,64,48 --modality ct --seed 1")]
 pub struct PhantomArgs {
-    /// Folder to write; made where it is missing
+    /// Folder to write; missing or empty
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// How many cases
