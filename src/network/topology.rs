@@ -199,7 +199,7 @@ pub fn feature_map_elements(topology: &Topology, rules: &Rules) -> f64 {
 /// median until [`feature_map_elements`] of two samples fit the design.
 ///
 /// # Errors
-/// [`TopologyError::DesignTooSmall`] where the patch would vanish, or shrink to where nothing is halved.
+/// [`TopologyError::DesignTooSmall`] where the patch would vanish.
 pub fn planned(spacing: [f64; 3], median: [f64; 3], rules: &Rules) -> Result<Topology, TopologyError> {
     let coarsest = (0..3).fold(0, |worst, axis| if spacing[axis] > spacing[worst] { axis } else { worst });
     let mut order = vec![coarsest];
@@ -225,7 +225,6 @@ fn planned_in_order(spacing: [f64; 3], median: [f64; 3], rules: &Rules) -> Resul
     let first = std::array::from_fn(|axis| (inverse[axis] * scale).round_ties_even().min(median[axis]).max(1.0));
     let reference = REFERENCE_ELEMENTS * (rules.design as f64 / REFERENCE_BYTES);
     let mut plan = topology(spacing, first, rules.stages);
-    let halved = plan.strides.len() > 1;
     while feature_map_elements(&plan, rules) > reference {
         // The last of equals, as a stable ascending sort leaves it.
         let ratio = |axis: usize| plan.patch[axis] as f64 / median[axis];
@@ -242,7 +241,7 @@ fn planned_in_order(spacing: [f64; 3], median: [f64; 3], rules: &Rules) -> Resul
         patch[axis] -= step as f64;
         plan = topology(spacing, patch, rules.stages);
     }
-    if halved && plan.strides.len() == 1 { Err(TopologyError::DesignTooSmall) } else { Ok(plan) }
+    Ok(plan)
 }
 
 /// The patch nearest to `patch` that its own topology divides (itself where it does).
