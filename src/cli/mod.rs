@@ -52,7 +52,6 @@ impl From<Exit> for ExitCode {
     subcommand_required = true,
     after_help = "\
 Example:
-  voxfit phantom volumes/phantom
   voxfit check volumes/phantom
   voxfit train configs/quickstart.toml
   voxfit predict runs/quickstart volumes/phantom/imagesTr -o predictions
@@ -69,6 +68,7 @@ struct Cli {
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Messages")]
 pub struct Global {
     /// Say more (-vv: everything)
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -76,16 +76,14 @@ pub struct Global {
     /// Say only what went wrong
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// How messages are written on stderr
+    /// Write messages on stderr as lines for a person or as one JSON object a line
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// Lines for a person
     Text,
-    /// One JSON object a line
     Json,
 }
 
