@@ -104,7 +104,7 @@ fn forward_on<E: Element>(isa: Isa, x: &[E], weight: &[f32], bias: Option<&[f32]
     assert_eq!(weight.len(), shape.weight_len(), "upsample: the weight is not of shape {shape:?}");
     assert!(bias.is_none_or(|bias| bias.len() == shape.outputs), "upsample: one bias for each output channel");
     let rows = shape.rows();
-    let weights = PackedWeights::new(rows, shape.inputs, |row, k| weight[k * rows + row]);
+    let weights = PackedWeights::from_columns(weight, rows);
     let tiles = tiles(shape, shape.inputs);
     let group = channels_per_task(shape.outputs, shape.taps(), shape.batch * tiles.len());
 
@@ -149,7 +149,7 @@ fn input_gradient_on<E: Element>(isa: Isa, gy: &[E], weight: &[f32], shape: &Ups
     assert_eq!(gy.len(), shape.batch * shape.output_len(), "upsample: the output is not of shape {shape:?}");
     assert_eq!(weight.len(), shape.weight_len(), "upsample: the weight is not of shape {shape:?}");
     let rows = shape.rows();
-    let weights = PackedWeights::new(shape.inputs, rows, |row, k| weight[row * rows + k]);
+    let weights = PackedWeights::from_rows(isa, weight, shape.inputs);
     let tiles = tiles(shape, rows);
     let group = channels_per_task(shape.inputs, 1, shape.batch * tiles.len());
 

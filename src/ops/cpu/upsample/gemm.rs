@@ -1,11 +1,13 @@
 //! The matrix products of the way forth and of the input's gradient, one tile of voxels at a time.
 use std::cell::RefCell;
 
+use rayon::prelude::*;
+
 use super::UpsampleShape;
 use super::gather::{Line, flat, flat_mut, read, row_lines, window_rows, write, write_pair};
 use super::tile::Tile;
 use crate::ops::cpu::element::Element;
-use crate::ops::cpu::isa::{Kernel, LANES, Lanes};
+use crate::ops::cpu::isa::{Isa, Kernel, LANES, Lanes, dispatch};
 
 /// Rows of the result that are made together.
 const ROWS: usize = 8;
@@ -20,24 +22,75 @@ pub(super) struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// From `weight(row, k)`. As large as the weight itself.
-    pub fn new(rows: usize, depth: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
-        let mut panels = Vec::with_capacity(rows.div_ceil(ROWS) * depth);
-        for first in (0..rows).step_by(ROWS) {
-            for k in 0..depth {
-                let mut values = [0.0; ROWS];
-                for (value, row) in values.iter_mut().zip(first..rows) {
-                    *value = weight(row, k);
-                }
-                panels.push(values);
+    /// From a weight `[k, row]`. As large as the weight itself.
+    pub fn from_columns(weight: &[f32], rows: usize) -> Self {
+        Self::new(rows, weight.len() / rows, |first, panel| {
+            let last = rows.min(first + ROWS);
+            for (values, from) in panel.iter_mut().zip(weight.chunks_exact(rows)) {
+                values[..last - first].copy_from_slice(&from[first..last]);
             }
-        }
+        })
+    }
+
+    /// From a weight `[row, k]`. As large as the weight itself.
+    pub fn from_rows(isa: Isa, weight: &[f32], rows: usize) -> Self {
+        let depth = weight.len() / rows;
+        Self::new(rows, depth, |first, panel| {
+            let rows = &weight[first * depth..rows.min(first + ROWS) * depth];
+            dispatch(isa, Transpose { rows, panel });
+        })
+    }
+
+    /// `fill(first row, panel)` on every panel of zeros.
+    fn new(rows: usize, depth: usize, fill: impl Fn(usize, &mut [[f32; ROWS]]) + Sync) -> Self {
+        let mut panels = vec![[0.0; ROWS]; rows.div_ceil(ROWS) * depth];
+        let by_panel = panels.par_chunks_mut(depth).with_min_len((8192 / depth).max(1)).enumerate();
+        by_panel.for_each(|(index, panel)| fill(index * ROWS, panel));
         Self { panels, depth }
     }
 
     /// The eight rows from `row`, a multiple of eight, on.
     fn panel(&self, row: usize) -> &[[f32; ROWS]] {
         &self.panels[row / ROWS * self.depth..][..self.depth]
+    }
+}
+
+/// Up to eight rows `[row, k]` into a panel `[k][row]`.
+struct Transpose<'a> {
+    rows: &'a [f32],
+    panel: &'a mut [[f32; ROWS]],
+}
+
+impl Kernel for Transpose<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let depth = self.panel.len();
+        let whole = if self.rows.len() == ROWS * depth { depth / LANES * LANES } else { 0 };
+        let (blocks, rest) = self.panel.split_at_mut(whole);
+        for (index, block) in blocks.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            let mut rows = [L::splat(0.0); ROWS];
+            for i in 0..ROWS {
+                rows[i] = read::<f32, L>(&self.rows[i * depth..], index * LANES);
+            }
+            // Each interleaving puts one bit of the row's number below the bits that are there: 4, then 2, then 1.
+            for _ in 0..3 {
+                let mut next = rows;
+                for i in 0..ROWS / 2 {
+                    (next[2 * i], next[2 * i + 1]) = L::interleave(rows[i], rows[i + ROWS / 2]);
+                }
+                rows = next;
+            }
+            let out = block.as_flattened_mut().as_chunks_mut::<LANES>().0;
+            for (row, to) in rows.into_iter().zip(out) {
+                row.store(to);
+            }
+        }
+        for (k, values) in rest.iter_mut().enumerate() {
+            for (value, row) in values.iter_mut().zip(self.rows.chunks_exact(depth)) {
+                *value = row[whole + k];
+            }
+        }
     }
 }
 
@@ -97,16 +150,21 @@ fn product<L: Lanes, const R: usize, const C: usize>(
     }
 }
 
-/// Eight rows of the result over all panels, into `out`, `[row][line]`.
+/// Eight rows of the result over all panels, `lines` in all, into `out`, `[row][line]`.
 #[inline(always)]
-fn eight_rows<L: Lanes>(a: &[[f32; ROWS]], columns: &[[Line; COLUMNS]], out: &mut [Line]) {
+fn eight_rows<L: Lanes>(a: &[[f32; ROWS]], columns: &[[Line; COLUMNS]], lines: usize, out: &mut [Line]) {
     let stride = out.len() / ROWS;
     for (panel, b) in columns.chunks_exact(a.len()).enumerate() {
         let out = &mut out[panel * COLUMNS..];
+        let lines = COLUMNS.min(lines - panel * COLUMNS);
         if L::MANY_REGISTERS {
-            product::<L, ROWS, COLUMNS>(a, b, (0, 0), out, stride);
+            match lines {
+                1 => product::<L, ROWS, 1>(a, b, (0, 0), out, stride),
+                2 => product::<L, ROWS, 2>(a, b, (0, 0), out, stride),
+                _ => product::<L, ROWS, COLUMNS>(a, b, (0, 0), out, stride),
+            }
         } else {
-            for column in 0..COLUMNS {
+            for column in 0..lines {
                 product::<L, 4, 1>(a, b, (0, column), out, stride);
                 product::<L, 4, 1>(a, b, (4, column), out, stride);
             }
@@ -160,9 +218,9 @@ impl<E: Element> Kernel for ForwardTile<'_, '_, E> {
         // Rows of one channel, and of one line of its window.
         let (taps, pieces_per_channel) = (shape.taps(), tile.planes * window_z);
         let count = self.pieces.len() / pieces_per_channel * taps;
-        let stride = rows.len() / ROWS;
+        let (stride, lines) = (rows.len() / ROWS, voxels.div_ceil(LANES));
         for first in (0..count).step_by(ROWS) {
-            eight_rows::<L>(self.weights.panel(self.channel * taps + first), columns, rows);
+            eight_rows::<L>(self.weights.panel(self.channel * taps + first), columns, lines, rows);
             for row in (first..count.min(first + ROWS)).step_by(window_x) {
                 let (channel, tap) = (row / taps, row % taps);
                 let (az, ay) = (tap / (window_y * window_x), tap / window_x % window_y);
@@ -227,7 +285,7 @@ impl<E: Element> Kernel for GradientTile<'_, '_, E> {
         let depth = shape.rows();
         self.scratch.prepare(tile.voxels(shape), depth);
         let Scratch { columns, rows } = self.scratch;
-        let stride = rows.len() / ROWS;
+        let (stride, lines) = (rows.len() / ROWS, tile.voxels(shape).div_ceil(LANES));
         let [window_z, window_y, window_x] = shape.stride;
         let mut k = 0;
         for gy in self.gy.chunks_exact(shape.voxels() * shape.taps()) {
@@ -242,7 +300,7 @@ impl<E: Element> Kernel for GradientTile<'_, '_, E> {
             }
         }
         for first in (0..self.pieces.len()).step_by(ROWS) {
-            eight_rows::<L>(self.weights.panel(self.channel + first), columns, rows);
+            eight_rows::<L>(self.weights.panel(self.channel + first), columns, lines, rows);
             for (piece, row) in self.pieces[first..].iter_mut().zip(rows.chunks_exact(stride)) {
                 for (to, line) in piece.chunks_mut(LANES).zip(row) {
                     write(L::load(&line.0), to);

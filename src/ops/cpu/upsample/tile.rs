@@ -33,7 +33,8 @@ impl Tile {
 
 /// Tiles in the order of the volume, of about so many voxels that `depth` rows of `f32` fill half a second cache.
 pub(super) fn tiles(shape: &UpsampleShape, depth: usize) -> Vec<Tile> {
-    tiles_of(shape, (131_072 / depth).clamp(48, 1536))
+    // Whole panels of 48 voxels, as the product takes them.
+    tiles_of(shape, (131_072 / depth / 48).clamp(1, 32) * 48)
 }
 
 /// Tiles in the order of the volume, of at most `voxels` voxels or one line.
