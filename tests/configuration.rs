@@ -198,6 +198,17 @@ fn values_out_of_range_are_refused() {
 }
 
 #[test]
+fn a_range_of_a_transform_names_its_place() {
+    let message = refusal("[augment.noise]\n\nsigma = [0.2, 0.1]");
+    assert!(message.starts_with("dir/experiment.toml:3: augment.noise.sigma is [0.2, 0.1]"), "{message}");
+    let message = read_with("", &["augment.mirror.probability=2"]).unwrap_err().to_string();
+    assert!(message.starts_with("--set augment.mirror.probability=2: augment.mirror.probability is 2"), "{message}");
+    let message = refusal("[augment.blur]\nsigma = 1.0");
+    assert!(message.starts_with("dir/experiment.toml:2: augment.blur.sigma is 1.0; expected an array"), "{message}");
+    assert!(!read("[augment]\nenabled = false").unwrap().augment.enabled);
+}
+
+#[test]
 fn what_is_not_toml_is_refused_with_its_line() {
     for text in ["[train]\nsteps =", "a = 1\na b", "steps = 1\n\"x", "[train]\nsteps = 1\nsteps = 2"] {
         let message = refusal(text);
@@ -349,6 +360,7 @@ prop_compose! {
         spacing in auto(prop::array::uniform3(0.4f64..5.0)),
         (learning_rate, foreground, weight_decay) in (1e-12f64..100.0, 0f64..=1.0, 0f64..1.0),
         (steps, seed) in (1u64..1_000_000, 0u64..=i64::MAX as u64),
+        (enabled, noise) in (any::<bool>(), 0f64..10.0),
         fold in prop_oneof![Just(Fold::All), (0usize..5).prop_map(Fold::One)],
     ) -> Experiment {
         let mut experiment = Experiment::default();
@@ -372,6 +384,8 @@ prop_compose! {
         experiment.train.steps = steps;
         experiment.train.seed = seed;
         experiment.sampling.foreground = foreground;
+        experiment.augment.enabled = enabled;
+        experiment.augment.noise.sigma = [0.0, noise];
         experiment
     }
 }

@@ -1,6 +1,9 @@
 //! Dice, HD95, NSD and volume against MONAI, on pairs of masks that a formula makes on both sides.
+use std::path::PathBuf;
+
 use ndarray::Array3;
-use voxfit::evaluate::{self, ClassFigures, Summary, case_figures, class_figures};
+use voxfit::evaluate::{self, ClassFigures, FolderOptions, Summary, case_figures, class_figures, evaluate_folders};
+use voxfit::volume;
 
 type Shape = [usize; 3];
 const SHAPE: Shape = [20, 24, 28];
@@ -176,4 +179,50 @@ fn all_classes_at_once_are_each_class_alone() {
         assert!(class.figures.dice > 0.0 && class.figures.dice < 1.0);
     }
     assert!(case.classes[3].figures.dice.is_nan());
+}
+
+/// Real files through folders. Recorded from MONAI 1.6.1 with nibabel:
+/// `l` the label, `p = zeros_like(l); p[2:, 1:, :] = l[:-2, :-1, :]` (x, y, z), figures as above, spacing of the header.
+#[test]
+fn folders_of_real_labels_give_the_figures_of_monai() {
+    let Some(volumes) = std::env::var_os("VOXFIT_VOLUMES").map(PathBuf::from).filter(|folder| folder.is_dir()) else {
+        println!("skipped: VOXFIT_VOLUMES names no folder of volumes");
+        return;
+    };
+    let hippocampus = [("1 Anterior", [0.8021148, 2.0, 0.8974844]), ("2 Posterior", [0.6921182, 2.0, 0.8065023])];
+    let torso = [
+        ("1", [0.8826163, 6.708204, 0.3871129]),
+        ("2", [0.7815277, 6.708204, 0.2427013]),
+        ("3", [0.7903743, 6.0, 0.3884896]),
+        ("4", [0.8411452, 6.708204, 0.4803564]),
+        ("5", [0.7563951, 6.708204, 0.3504871]),
+    ];
+    for (folder, name, expected) in [
+        ("Task04_Hippocampus/labelsTr", "hippocampus_001.nii.gz", &hippocampus[..]),
+        ("CT_Torso/labelsTr", "torso.nii.gz", &torso[..]),
+    ] {
+        let (labels, predictions) = (volumes.join(folder), tempfile::tempdir().unwrap());
+        let label = volume::read_labels(&labels.join(name)).unwrap();
+        let moved =
+            Array3::from_shape_fn(
+                label.data.dim(),
+                |(z, y, x)| {
+                    if x >= 2 && y >= 1 { label.data[[z, y - 1, x - 2]] } else { 0 }
+                },
+            );
+        volume::write_labels(&predictions.path().join(name), moved.view(), &label.native).unwrap();
+        let summary = evaluate_folders(predictions.path(), &labels, &FolderOptions::default(), &|_, _| ()).unwrap();
+        assert_eq!(summary.cases.len(), 1);
+        assert_eq!(summary.classes.len(), expected.len());
+        for ((class, of_case), (title, [dice, hd95, nsd])) in
+            summary.classes.iter().zip(&summary.cases[0].classes).zip(expected)
+        {
+            let found = &of_case.figures;
+            assert!(class.class.title().starts_with(title), "{}", class.class.title());
+            assert!(
+                close(found.dice, *dice) && close(found.hd95, *hd95) && close(found.nsd, *nsd),
+                "{title} {found:?}"
+            );
+        }
+    }
 }

@@ -68,6 +68,10 @@ fn strides_and_kernels_are_nnunets() {
     assert_eq!(plan.strides, [[1, 1, 1], [2, 1, 2], [2, 1, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2]]);
     assert_eq!(plan.kernels, [[3, 1, 3], [3, 1, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]]);
 
+    // Twelve voxels along the only fine axis, cut to eleven: nnU-Net's rules end without a stride.
+    let plan = planned([3.03, 7.34, 0.81], [224.0, 48.0, 12.0], &rules(GIB, 3)).unwrap();
+    assert_eq!((plan.patch, plan.strides), ([224, 48, 11], vec![[1; 3]]));
+
     type Case = ([f64; 3], [f64; 3], [usize; 3], Vec<[usize; 3]>, Vec<[usize; 3]>);
     let small: [Case; 6] = [
         ([1.0; 3], [8.0; 3], [8; 3], vec![[1; 3], [2; 3]], vec![[3; 3]; 2]),
@@ -193,9 +197,7 @@ proptest! {
         prop_assert_eq!(plan.strides.len(), plan.kernels.len());
         prop_assert!(feature_map_elements(&plan, &rules) <= 560e6 * gib as f64 / 8.0);
         let divisor = divisor(&plan.strides);
-        for axis in 0..3 {
-            prop_assert_eq!(plan.patch[axis] % divisor[axis], 0);
-        }
+        prop_assert!(plan.patch.iter().zip(divisor).all(|(edge, divisor)| edge % divisor == 0));
         // Writing the patch down and planning for it gives the same network.
         let again = topology(spacing, plan.patch.map(|n| n as f64), None);
         prop_assert_eq!(&again, &plan);

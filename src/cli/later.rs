@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 use super::Exit;
 
 #[derive(Debug, Subcommand)]
-#[command(disable_help_flag = true)]
 pub enum Later {
     /// Show what a dataset and a budget lead to
     #[command(hide = true, disable_help_flag = true)]

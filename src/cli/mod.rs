@@ -5,10 +5,12 @@ mod check;
 mod clean;
 mod devices;
 mod evaluate;
+mod interrupt;
 mod later;
 mod machine;
 mod phantom;
 mod predict;
+mod screen;
 pub mod terminal;
 mod train;
 
@@ -50,7 +52,6 @@ impl From<Exit> for ExitCode {
     subcommand_required = true,
     after_help = "\
 Example:
-  voxfit phantom volumes/phantom
   voxfit check volumes/phantom
   voxfit train configs/quickstart.toml
   voxfit predict runs/quickstart volumes/phantom/imagesTr -o predictions
@@ -67,6 +68,7 @@ struct Cli {
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Messages")]
 pub struct Global {
     /// Say more (-vv: everything)
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -74,16 +76,14 @@ pub struct Global {
     /// Say only what went wrong
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// How messages are written on stderr
+    /// Write messages on stderr as lines for a person or as one JSON object a line
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// Lines for a person
     Text,
-    /// One JSON object a line
     Json,
 }
 
@@ -111,8 +111,8 @@ pub fn run() -> Exit {
     let done = match cli.verb {
         Verb::Phantom(args) => phantom::run(&args),
         Verb::Check(args) => check::run(&args),
-        Verb::Train(args) => train::run(*args),
-        Verb::Predict(args) => predict::run(args),
+        Verb::Train(args) => train::run(*args, global),
+        Verb::Predict(args) => predict::run(args, global),
         Verb::Evaluate(args) => evaluate::run(&args, global),
         Verb::Devices(args) => devices::run(&args),
         Verb::Clean(args) => clean::run(&args),
@@ -128,6 +128,10 @@ impl Global {
     /// Whether a progress bar may be drawn.
     fn draws(&self) -> bool {
         !self.quiet && self.log_format == LogFormat::Text
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.quiet
     }
 }
 

@@ -1,7 +1,6 @@
 //! `voxfit phantom`: writes a synthetic labelled dataset.
 use std::path::PathBuf;
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
 use voxfit::dataset::phantom::{PhantomOptions, write};
 
@@ -9,9 +8,9 @@ use super::{Exit, arguments, terminal};
 
 /// Write a synthetic labelled dataset in MSD layout; same seed, same bytes
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  voxfit phantom volumes/phantom --cases 10 --size 64,64,48 --modality ct --seed 1")]
+#[command(after_help = "Example:\n  voxfit phantom practice --cases 10 --size 64,64,48 --modality ct --seed 1")]
 pub struct PhantomArgs {
-    /// Folder to write; made where it is missing
+    /// Folder to write; missing or empty
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// How many cases
@@ -50,12 +49,6 @@ pub fn run(args: &PhantomArgs) -> anyhow::Result<Exit> {
         classes: args.classes.unwrap_or(defaults.classes),
         seed: args.seed.unwrap_or(defaults.seed),
     };
-    if options.cases == 0 || options.classes == 0 || options.size.contains(&0) {
-        bail!("--cases, --classes and --size must be 1 or more");
-    }
-    if !options.spacing.iter().all(|mm| mm.is_finite() && *mm > 0.0) {
-        bail!("--spacing must be three lengths in mm above 0");
-    }
     write(&args.folder, &options)?;
     terminal::say(&format!("{} cases in {}", options.cases, args.folder.display()))?;
     Ok(Exit::Done)

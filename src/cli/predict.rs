@@ -1,11 +1,13 @@
 //! `voxfit predict`: label maps for new volumes.
 use std::path::PathBuf;
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use voxfit::config::Device;
+use voxfit::predict::{CheckpointName, Observer, Options, PredictError};
 
-use super::{Exit, arguments};
+use super::terminal::Progress;
+use super::{Exit, Global, arguments, interrupt, terminal};
 
 /// Write one label map per case, on the input's own grid
 #[derive(Debug, Args)]
@@ -22,9 +24,9 @@ pub struct PredictArgs {
     /// Folder for the label maps, or a .nii or .nii.gz file for one
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Which weights of the run [default: best where there are any, else last]
-    #[arg(long, value_enum)]
-    checkpoint: Option<Checkpoint>,
+    /// Which weights of the run
+    #[arg(long, value_enum, default_value_t = Checkpoint::Last)]
+    checkpoint: Checkpoint,
     /// Average over all mirrorings: up to 8 times slower, often a little better
     #[arg(long)]
     tta: bool,
@@ -54,53 +56,67 @@ pub enum Checkpoint {
     Last,
 }
 
-/// The arguments of a prediction, validated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PredictOptions {
-    pub run: PathBuf,
-    /// Files and folders; at least one.
-    pub inputs: Vec<PathBuf>,
-    pub output: PathBuf,
-    /// None: best where there is one, else last.
-    pub checkpoint: Option<Checkpoint>,
-    pub tta: bool,
-    /// 0 to 0.9.
-    pub overlap: f64,
-    /// `auto` or a size.
-    pub memory: String,
-    pub device: Device,
-    pub probabilities: bool,
-    /// None: all.
-    pub threads: Option<usize>,
-}
-
-impl TryFrom<PredictArgs> for PredictOptions {
-    type Error = anyhow::Error;
-
+impl PredictArgs {
+    /// The arguments, validated.
+    ///
     /// # Errors
     /// A run folder or an input that is not there, a device this build has not.
-    fn try_from(args: PredictArgs) -> anyhow::Result<Self> {
+    fn options(self) -> anyhow::Result<Options> {
+        let args = self;
         ensure!(args.run.is_dir(), "{}: no such folder; give the run folder of a training", args.run.display());
         for input in &args.inputs {
             ensure!(input.exists(), "{}: no such file or folder; give volumes or folders of them", input.display());
         }
-        Ok(Self {
+        Ok(Options {
             run: args.run,
             inputs: args.inputs,
             output: args.output,
-            checkpoint: args.checkpoint,
+            checkpoint: match args.checkpoint {
+                Checkpoint::Best => CheckpointName::Best,
+                Checkpoint::Last => CheckpointName::Last,
+            },
             tta: args.tta,
             overlap: args.overlap,
-            memory: args.memory,
             device: arguments::usable(args.device)?,
             probabilities: args.probabilities,
-            threads: args.threads,
         })
     }
 }
 
-pub fn run(args: PredictArgs) -> anyhow::Result<Exit> {
-    let options = PredictOptions::try_from(args)?;
-    arguments::set_threads(options.threads)?;
-    bail!("{}: prediction is not in this version; the run folder and the inputs are there", options.run.display())
+pub fn run(args: PredictArgs, global: &Global) -> anyhow::Result<Exit> {
+    arguments::set_threads(args.threads)?;
+    let options = args.options()?;
+    let stop = interrupt::on_first_interrupt();
+    let progress = Screen(Progress::new("cases", global.draws()));
+    let outcome = voxfit::predict::run(&options, &progress, stop);
+    drop(progress);
+    match outcome {
+        Ok(record) => {
+            let cases = record.cases.len();
+            terminal::say(&format!(
+                "{cases} label map{} in {}",
+                if cases == 1 { "" } else { "s" },
+                options.output.display()
+            ))?;
+            Ok(Exit::Done)
+        }
+        Err(PredictError::Stopped) => {
+            terminal::say("stopped; the label maps written so far are whole. The same command starts again.")?;
+            Ok(Exit::Stopped)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Shows progress.
+struct Screen(Progress);
+
+impl Observer for Screen {
+    fn case(&self, done: usize, total: usize, _id: &str) {
+        self.0.at(done, total);
+    }
+
+    fn warning(&self, text: &str) {
+        self.0.above(|| tracing::warn!("{text}"));
+    }
 }

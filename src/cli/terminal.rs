@@ -50,6 +50,14 @@ impl Progress {
         Self { what, bar, tenths: AtomicUsize::new(0) }
     }
 
+    /// Prints with the bar out of the way.
+    pub fn above(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// `done` of `total` are done; from any thread, in any order.
     pub fn at(&self, done: usize, total: usize) {
         if let Some(bar) = &self.bar {
@@ -82,7 +90,6 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// A time for a person, as in `3 min 20 s`.
-#[allow(dead_code, reason = "training prints it")]
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

@@ -2,11 +2,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use clap::Args;
 use voxfit::config::{Config, Device, Override, parse_duration};
+use voxfit::train::{Options, Outcome};
 
-use super::{Exit, arguments};
+use super::screen::Screen;
+use super::{Exit, Global, arguments, interrupt, terminal};
 
 /// Train, validate and write the run folder
 #[derive(Debug, Args)]
@@ -75,31 +77,13 @@ fn fold(text: &str) -> Result<FoldArgument, String> {
     }
 }
 
-/// The arguments of a training, validated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainOptions {
-    /// The file with every argument that replaces one of its keys set over it.
-    pub config: Config,
-    /// The dataset's folder: `--data`, else that of the configuration, expanded.
-    pub dataset: PathBuf,
-    /// The run folder.
-    pub run: PathBuf,
-    /// Cross-validation: every fold into `run/fold_K`.
-    pub each_fold: bool,
-    pub resume: bool,
-    pub weights: Option<PathBuf>,
-    pub device: Device,
-    /// None: all.
-    pub threads: Option<usize>,
-    pub max_time: Option<Duration>,
-}
-
-impl TryFrom<TrainArgs> for TrainOptions {
-    type Error = anyhow::Error;
-
+impl TrainArgs {
+    /// The arguments, validated.
+    ///
     /// # Errors
     /// A configuration that is wrong, a dataset folder or weights that are not there, a device this build has not.
-    fn try_from(args: TrainArgs) -> anyhow::Result<Self> {
+    fn options(self) -> anyhow::Result<Options> {
+        let args = self;
         let mut overrides = args.overrides;
         // Arguments of their own come last: they are the more particular.
         if let Some(memory) = args.memory {
@@ -134,7 +118,7 @@ impl TryFrom<TrainArgs> for TrainOptions {
         }
         let run = args.run.unwrap_or_else(|| PathBuf::from("runs").join(config.name()));
         let each_fold = args.fold == Some(FoldArgument::Each);
-        Ok(Self {
+        Ok(Options {
             config,
             dataset,
             run,
@@ -142,17 +126,31 @@ impl TryFrom<TrainArgs> for TrainOptions {
             resume: args.resume,
             weights: args.weights,
             device,
-            threads: args.threads,
             max_time: args.max_time,
         })
     }
 }
 
-pub fn run(args: TrainArgs) -> anyhow::Result<Exit> {
-    let options = TrainOptions::try_from(args)?;
-    arguments::set_threads(options.threads)?;
-    bail!(
-        "{}: training is not in this version; the configuration and the dataset's folder are right",
-        options.run.display()
-    )
+pub fn run(args: TrainArgs, global: &Global) -> anyhow::Result<Exit> {
+    arguments::set_threads(args.threads)?;
+    let options = args.options()?;
+    let stop = interrupt::on_first_interrupt();
+    let screen = Screen::new(global);
+    let outcome = voxfit::train::run(&options, &screen, stop);
+    screen.close();
+    match outcome? {
+        Outcome::Finished { weights_sha256, .. } => {
+            terminal::say(&format!("run folder {}", options.run.display()))?;
+            terminal::say(&format!("weights_sha256 {weights_sha256}"))?;
+            Ok(Exit::Done)
+        }
+        Outcome::Stopped { step, steps, run } => {
+            terminal::say(&format!(
+                "stopped after step {step} of {steps}; the checkpoint is written. Go on with:\n  voxfit train {} --run {} --resume",
+                options.config.path.display(),
+                run.display()
+            ))?;
+            Ok(Exit::Stopped)
+        }
+    }
 }

@@ -34,6 +34,9 @@ pub enum ConfigError {
     UnknownKey { place: Place, key: String, nearest: String },
     #[error("{place}: {key} is {found}; expected {expected}")]
     Value { place: Place, key: String, found: String, expected: String },
+    /// A range of a transform; the problem names the key and what it may hold.
+    #[error("{place}: {problem}")]
+    Augment { place: Place, problem: String },
     /// Values that are each right but not together, or not for this dataset.
     #[error("{key}: {problem}; {cure}")]
     Rule { key: &'static str, problem: String, cure: String },

@@ -90,12 +90,13 @@ impl Config {
             insert(&mut table, change)?;
             experiment = Experiment::deserialize(table.clone()).map_err(|error| explain_override(&error, change))?;
         }
+        let place = |key: &str| match overrides.iter().rev().find(|change| change.covers(key)) {
+            Some(change) => Place::Argument(change.origin.clone()),
+            None => source.place(key),
+        };
         validate(&experiment).map_err(|fault| match fault {
             Fault::Value { key } => {
-                let place = match overrides.iter().rev().find(|change| change.covers(key)) {
-                    Some(change) => Place::Argument(change.origin.clone()),
-                    None => source.place(key),
-                };
+                let place = place(key);
                 let found = key
                     .split_once('.')
                     .and_then(|(group, name)| table.get(group)?.get(name))
@@ -103,6 +104,7 @@ impl Config {
                 let expected = keys::expected(key).unwrap_or("a value in range").to_owned();
                 ConfigError::Value { place, key: key.to_owned(), found, expected }
             }
+            Fault::Augment { key, problem } => ConfigError::Augment { place: place(&key), problem },
             Fault::Rule(error) => error,
         })?;
         Ok(Self { path: path.to_owned(), experiment })

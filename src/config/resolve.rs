@@ -161,10 +161,13 @@ fn network_topology(
         return Err(ConfigError::Rule {
             key: "network.stages",
             problem: format!("a patch of {patch:?} has room for {has}, not {wanted}"),
-            cure: if has < 2 {
+            cure: if has >= 2 {
+                format!("write network.stages = {has}, a larger network.patch or network.strides of your own")
+            } else if network.patch.value().is_some() {
                 "write a network.patch of at least 8 voxels along two axes or 12 along one".into()
             } else {
-                format!("write network.stages = {has}, a larger network.patch or network.strides of your own")
+                // nnU-Net's rules can end here: a small design, or few voxels along the axis of the finest spacing.
+                "write a network.patch and network.strides of your own, or a larger network.design".into()
             },
         });
     }

@@ -54,7 +54,7 @@ impl FromStr for ByteSize {
 impl fmt::Display for ByteSize {
     /// Exact: the largest unit of which it is a whole number, else bytes.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0) {
+        match UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
             Some((name, unit)) => write!(formatter, "{}{name}", self.0 / unit),
             None => write!(formatter, "{}", self.0),
         }

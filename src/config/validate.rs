@@ -6,6 +6,8 @@ use super::{Auto, ConfigError, Experiment, Fold};
 pub(super) enum Fault {
     /// The value of one key.
     Value { key: &'static str },
+    /// A key of `augment`, whose ranges are the transforms' own; the sentence names it.
+    Augment { key: String, problem: String },
     /// Several keys together.
     Rule(ConfigError),
 }
@@ -17,7 +19,7 @@ fn written<T>(value: &Auto<T>, right: impl FnOnce(&T) -> bool) -> bool {
 
 /// Looks at every key; the first fault in the order of the file is returned.
 pub(super) fn validate(experiment: &Experiment) -> Result<(), Fault> {
-    let Experiment { data, batch, memory: _, precision, network, train, sampling, augment: _ } = experiment;
+    let Experiment { data, batch, memory: _, precision, network, train, sampling, augment } = experiment;
     let steps = |count: u64| (1..=MAX_STEPS).contains(&count);
     let only = |stages: &Vec<[usize; 3]>, allowed: [usize; 2]| {
         (2..=MAX_STAGES).contains(&stages.len()) && stages.iter().flatten().all(|entry| allowed.contains(entry))
@@ -55,6 +57,10 @@ pub(super) fn validate(experiment: &Experiment) -> Result<(), Fault> {
             return Err(Fault::Value { key });
         }
     }
+    augment.validate().map_err(|problem| {
+        let key = problem.split(' ').next().unwrap_or_default().to_owned();
+        Fault::Augment { key, problem }
+    })?;
     stages_agree(experiment).map_err(Fault::Rule)
 }
 

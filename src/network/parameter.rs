@@ -48,7 +48,7 @@ impl Parameter {
 
 /// A tensor's values on the host, in f32.
 pub fn host(tensor: &Tensor<1>) -> Vec<f32> {
-    tensor.to_data().convert::<f32>().into_vec().unwrap_or_default()
+    tensor.to_data().convert::<f32>().try_into_vec().unwrap_or_default()
 }
 
 /// A remembered tensor that is not learnt: a batch norm's running mean or variance.

@@ -1,6 +1,6 @@
 //! The names of the operations; see the functions in [`super`] for what they do.
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::backend::{Backend, backend_extension};
 
 use super::default;
 use super::spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks, UpsampleSpec};

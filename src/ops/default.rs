@@ -5,7 +5,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
-use burn::tensor::{DType, FloatDType, Scalar, Shape, Slice, TensorData};
+use burn::tensor::{DType, Scalar, Shape, Slice, TensorData};
 
 use super::cpu::norm::Groups;
 use super::spec::{ConvSpec, LossSpec, NormSpec, UpsampleSpec};

@@ -7,8 +7,9 @@ use super::backend::VolumeOps;
 use super::cpu::conv::{self, ConvShape};
 use super::cpu::element::Element;
 use super::cpu::isa::isa;
+use super::cpu::loss::{self, LossShape, SampleGradient, SampleSums, Weights};
 use super::cpu::norm::{self, Affine, NormShape, Statistics};
-use super::spec::{ConvSpec, NormSpec, ParameterSinks};
+use super::spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks};
 
 /// The tensor with its elements in order from the start of its storage; the same handle where it is already so.
 fn dense(tensor: FlexTensor) -> FlexTensor {
@@ -190,4 +191,51 @@ impl VolumeOps for Flex {
         add_samples(beta_sum.storage_mut(), &parameters.beta);
         (gradient, gamma_sum, beta_sum)
     }
+
+    fn volume_loss(logits: FlexTensor, spec: LossSpec) -> FlexTensor {
+        let logits = dense(logits);
+        let losses: Vec<f32> = match loss_sums(&logits, &spec) {
+            Some(sums) => sums.iter().map(|sample| sample_loss(sample, &spec) as f32).collect(),
+            None => vec![f32::NAN; logits.shape()[0]],
+        };
+        let batch = losses.len();
+        tensor(losses, Shape::new([batch]))
+    }
+
+    fn volume_loss_gradient(logits: FlexTensor, upstream: FlexTensor, spec: LossSpec) -> FlexTensor {
+        let (logits, upstream) = (dense(logits), dense(upstream));
+        let upstream: &[f32] = upstream.storage();
+        let shape = loss_shape(&logits, &spec);
+        // The sums once more: keeping them would tie the gradient to one forward pass, and they are quick.
+        let sums = loss_sums(&logits, &spec);
+        by_type!(logits, E => {
+            let mut gradient = zeros::<E>(logits.shape());
+            if let Some(sums) = sums {
+                let weights = Weights { ce: spec.cross_entropy as f32, dice: spec.dice as f32 };
+                let samples: Vec<SampleGradient> = sums
+                    .iter()
+                    .zip(upstream)
+                    .map(|(sums, upstream)| SampleGradient::new(sums, weights, upstream * spec.gradient_scale))
+                    .collect();
+                loss::backward::<E, u16>(logits.storage(), &spec.target, &shape, &samples, gradient.storage_mut());
+            }
+            gradient
+        })
+    }
+}
+
+fn loss_shape(logits: &FlexTensor, spec: &LossSpec) -> LossShape {
+    let shape = logits.shape();
+    LossShape { batch: shape[0], classes: shape[1], voxels: shape[2] * shape[3] * shape[4], ignore: spec.ignore }
+}
+
+/// The sums of each sample; `None` where a label is no class, which preparing the cases has ruled out: the loss is then
+/// NaN, and training stops with a sentence.
+fn loss_sums(logits: &FlexTensor, spec: &LossSpec) -> Option<Vec<SampleSums>> {
+    let shape = loss_shape(logits, spec);
+    by_type!(logits, E => loss::forward::<E, u16>(logits.storage(), &spec.target, &shape)).ok()
+}
+
+fn sample_loss(sums: &SampleSums, spec: &LossSpec) -> f64 {
+    spec.cross_entropy * sums.cross_entropy - spec.dice * sums.mean_dice()
 }

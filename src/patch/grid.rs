@@ -31,7 +31,7 @@ fn step_count(size: usize, patch: usize, overlap: f64) -> usize {
         return 1;
     }
     let target = (patch as f64 * (1.0 - overlap.max(0.0))).max(1.0);
-    ((size - patch) as f64 / target).ceil() as usize + 1
+    (((size - patch) as f64 / target).ceil() as usize).saturating_add(1)
 }
 
 /// How many [`tiles`] there would be; `None` where the number overflows.

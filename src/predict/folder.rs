@@ -114,7 +114,7 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
             activations: crate::device::float_type(plan.activations),
             device,
             overlap: options.overlap,
-            mirror: options.tta,
+            mirror: plan.mirror_axes.map(|trained| trained && options.tta),
         },
     };
     let outputs = output_paths(&options.output, &cases)?;

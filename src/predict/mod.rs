@@ -34,8 +34,8 @@ pub struct PredictorSettings {
     pub device: Device,
     /// Share of a tile that neighbours have in common.
     pub overlap: f64,
-    /// Average over all mirrorings.
-    pub mirror: bool,
+    /// Average over all mirrorings along these axes, z, y, x.
+    pub mirror: [bool; 3],
 }
 
 /// One network, or several whose scores are averaged.

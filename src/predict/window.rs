@@ -52,12 +52,11 @@ pub fn scores(predictor: &Predictor<'_>, image: &Array4<f32>) -> Array4<f32> {
 
 /// Mean logits of a tile over networks and mirrorings, in a fixed order.
 fn tile_logits(predictor: &Predictor<'_>, tile: &Array4<f32>) -> Array4<f32> {
-    let mirrorings = if predictor.settings.mirror { 8 } else { 1 };
+    let mirrorings = mirrorings(predictor.settings.mirror);
     let mut sum: Option<Array4<f32>> = None;
     for network in &predictor.networks {
-        for mirroring in 0..mirrorings {
-            let axes = [mirroring & 4 != 0, mirroring & 2 != 0, mirroring & 1 != 0];
-            let logits = if mirroring == 0 {
+        for &axes in &mirrorings {
+            let logits = if axes == [false; 3] {
                 forward(predictor, network, tile)
             } else {
                 mirror_image(&forward(predictor, network, &mirror_image(tile, axes)), axes)
@@ -68,10 +67,18 @@ fn tile_logits(predictor: &Predictor<'_>, tile: &Array4<f32>) -> Array4<f32> {
             });
         }
     }
-    let count = (predictor.networks.len() * mirrorings) as f32;
+    let count = (predictor.networks.len() * mirrorings.len()) as f32;
     let classes = predictor.settings.classes;
     let [z, y, x] = predictor.settings.patch;
     sum.map_or_else(|| Array4::zeros((classes, z, y, x)), |sum| if count == 1.0 { sum } else { sum / count })
+}
+
+/// Every choice among the allowed axes, none first.
+fn mirrorings(allowed: [bool; 3]) -> Vec<[bool; 3]> {
+    (0..8u8)
+        .map(|bits| [bits & 4 != 0, bits & 2 != 0, bits & 1 != 0])
+        .filter(|axes| axes.iter().zip(allowed).all(|(mirrored, allowed)| allowed || !mirrored))
+        .collect()
 }
 
 /// One forward pass: `[channel, z, y, x]` to logits `[class, z, y, x]`.

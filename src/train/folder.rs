@@ -33,6 +33,8 @@ pub struct LoadedRun {
     /// By label value.
     pub classes: Vec<String>,
     pub ignore: Option<u16>,
+    /// Axes (z, y, x) that training mirrored: those that averaging over mirrorings may use.
+    pub mirror_axes: [bool; 3],
     /// Smallest and largest spacing trained on, mm, x, y, z.
     pub spacing_range: [[f64; 3]; 2],
     /// Foreground intensities of each channel.
@@ -48,6 +50,7 @@ impl LoadedRun {
                 fingerprint.spacings.iter().map(|spacing| spacing[axis]).reduce(pick).unwrap_or(f64::NAN)
             })
         };
+        let augment = &resolved.experiment.augment;
         Self {
             network: resolved.plan.clone(),
             preparation: resolved.preparation.clone(),
@@ -56,6 +59,7 @@ impl LoadedRun {
             channels: dataset.channels.iter().map(|channel| channel.name.clone()).collect(),
             classes: dataset.classes.clone(),
             ignore: dataset.ignore,
+            mirror_axes: if augment.enabled { augment.mirror.allowed() } else { [false; 3] },
             spacing_range: [extreme(f64::min), extreme(f64::max)],
             intensities: fingerprint.intensities.clone(),
             validates_on_training_cases: on_training_cases,

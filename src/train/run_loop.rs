@@ -232,7 +232,7 @@ impl Loop<'_> {
                 activations: self.settings.activations,
                 device: self.settings.device.clone(),
                 overlap: 0.5,
-                mirror: false,
+                mirror: [false; 3],
             },
         };
         let mut figures = Vec::new();

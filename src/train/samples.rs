@@ -10,26 +10,21 @@ use crate::patch::augment::{self, AugmentConfig};
 use crate::patch::sampler::Sampler;
 use crate::random::stream;
 
+/// What lies beyond a volume's border counts as background, as in nnU-Net.
+const OUTSIDE: u16 = 0;
+
 /// Gives sample `i` of step `s`, the same one whenever it is asked and on whatever thread.
 pub struct Samples<'a> {
     cases: Vec<&'a StoredCase>,
     sampler: Sampler,
     augment: AugmentConfig,
-    /// What a label beyond the volume's border is: background, or the ignore label where there is one.
-    outside: u16,
 }
 
 impl<'a> Samples<'a> {
     /// `cases` are indices into the store; sizes are z, y, x.
-    pub fn new(
-        store: &'a Store,
-        cases: &[usize],
-        sampler: Sampler,
-        augment: AugmentConfig,
-        ignore: Option<u16>,
-    ) -> Self {
+    pub fn new(store: &'a Store, cases: &[usize], sampler: Sampler, augment: AugmentConfig) -> Self {
         let cases = cases.iter().filter_map(|case| store.cases().get(*case)).collect();
-        Self { cases, sampler, augment, outside: ignore.unwrap_or(0) }
+        Self { cases, sampler, augment }
     }
 
     /// Samples `range` of `step`, in order.
@@ -42,7 +37,7 @@ impl<'a> Samples<'a> {
 
     fn one(&self, step: u64, sample: u64) -> Result<Sample, DatasetError> {
         let draw = self.sampler.draw(&self.cases, step, sample);
-        let (image, label) = self.cases[draw.case].read_patch(draw.start, self.sampler.source, self.outside)?;
+        let (image, label) = self.cases[draw.case].read_patch(draw.start, self.sampler.source, OUTSIDE)?;
         let mut rng = stream(self.sampler.seed, "augment", step, sample);
         Ok(augment::augment(&self.augment, Sample { image, label }, self.sampler.patch, &mut rng))
     }

@@ -219,7 +219,7 @@ fn fold(
         source: source_size(&experiment.augment, resolved.patch),
         patch: resolved.patch,
     };
-    let samples = Samples::new(&store, &split.train, sampler, experiment.augment.clone(), dataset.ignore);
+    let samples = Samples::new(&store, &split.train, sampler, experiment.augment.clone());
     let mut run = Loop {
         observer,
         stop,

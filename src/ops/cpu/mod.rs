@@ -2,6 +2,7 @@
 pub mod conv;
 pub mod element;
 pub mod isa;
+pub mod loss;
 pub mod math;
 pub mod norm;
 pub mod reduce;

@@ -3,6 +3,7 @@ use ndarray::{Array4, Axis};
 use rand_chacha::ChaCha8Rng;
 
 use super::config::GammaConfig;
+use super::power::power;
 use super::stats::{extremes, mean_and_deviation};
 use crate::patch::uniform::{chance, factor};
 
@@ -36,7 +37,7 @@ pub fn apply(params: &Params, image: &mut Array4<f32>) {
         let range = high - low;
         let divisor = range.max(LEAST);
         for voxel in voxels.iter_mut() {
-            *voxel = libm::powf((*voxel - low) / divisor, gamma as f32) * range + low;
+            *voxel = power((*voxel - low) / divisor, gamma as f32) * range + low;
         }
         let (raised_mean, raised_deviation) = mean_and_deviation(voxels);
         let stretch = deviation as f32 / (raised_deviation as f32).max(LEAST);

@@ -40,10 +40,8 @@ pub fn mirror_label<T: Copy>(label: &Array3<T>, axes: [bool; 3]) -> Array3<T> {
 
 fn mirror<T: Copy, D: Dimension>(array: &Array<T, D>, axes: [bool; 3], first: usize) -> Array<T, D> {
     let mut view = array.view();
-    for axis in 0..3 {
-        if axes[axis] {
-            view.invert_axis(Axis(first + axis));
-        }
+    for (axis, _) in axes.iter().enumerate().filter(|(_, mirrored)| **mirrored) {
+        view.invert_axis(Axis(first + axis));
     }
     view.as_standard_layout().into_owned()
 }

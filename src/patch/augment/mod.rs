@@ -13,6 +13,8 @@ mod lines;
 pub mod low_resolution;
 pub mod mirror;
 pub mod noise;
+mod power;
+mod resample;
 pub mod spatial;
 mod stats;
 

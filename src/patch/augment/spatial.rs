@@ -1,9 +1,8 @@
-//! Rotation and scaling about the centre, in one resampling: images linearly, labels by their shares.
-use ndarray::{Array3, Array4};
+//! Rotation and scaling about the centre: what is drawn; [`apply`] does both in one resampling.
 use rand_chacha::ChaCha8Rng;
 
 use super::config::SpatialConfig;
-use crate::patch::Sample;
+pub use super::resample::apply;
 use crate::patch::uniform::{chance, uniform};
 
 /// What one application needs.
@@ -70,121 +69,4 @@ impl Params {
 fn product(left: [[f64; 3]; 3], right: [[f64; 3]; 3]) -> [[f64; 3]; 3] {
     let term = |row: usize, column: usize| (0..3).map(|k| left[row][k] * right[k][column]).sum();
     std::array::from_fn(|row| std::array::from_fn(|column| term(row, column)))
-}
-
-/// Resamples `sample` into `patch` voxels (z, y, x) round its centre.
-///
-/// As batchgeneratorsv2 0.3.6 does: images linearly, zeros outside; labels by the largest interpolated share of a
-/// label, where the nearest voxel's label settles a tie if it is among the tied, else the smallest; background outside.
-pub fn apply(params: &Params, sample: &Sample, patch: [usize; 3]) -> Sample {
-    let channels = sample.image.dim().0;
-    let size: [usize; 3] = sample.label.dim().into();
-    let (source_image, source_label) = (sample.image.as_standard_layout(), sample.label.as_standard_layout());
-    let (Some(voxels), Some(labels)) = (source_image.as_slice(), source_label.as_slice()) else {
-        unreachable!("a standard layout is one slice");
-    };
-    let (plane, row) = (size[1] * size[2], size[2]);
-    let volume = size[0] * plane;
-    let count = patch.iter().product::<usize>();
-    let mut image = vec![0.0_f32; channels * count];
-    let mut label = vec![0_u16; count];
-    let centre: [f64; 3] = std::array::from_fn(|axis| (size[axis] as f64 - 1.0) / 2.0);
-    let offset = |index: usize, axis: usize| index as f64 - (patch[axis] as f64 - 1.0) / 2.0;
-    let m = &params.matrix;
-    let mut voxel = 0;
-    for z in 0..patch[0] {
-        for y in 0..patch[1] {
-            let (from_z, from_y) = (offset(z, 0), offset(y, 1));
-            let start: [f64; 3] = std::array::from_fn(|axis| centre[axis] + m[axis][0] * from_z + m[axis][1] * from_y);
-            for x in 0..patch[2] {
-                let from_x = offset(x, 2);
-                let place: [f64; 3] = std::array::from_fn(|axis| start[axis] + m[axis][2] * from_x);
-                let corner = place.map(floor);
-                let [fz, fy, fx]: [f32; 3] = std::array::from_fn(|axis| (place[axis] - corner[axis] as f64) as f32);
-                let weights = weights(fz, fy, fx);
-                if (0..3).all(|axis| corner[axis] >= 0 && corner[axis] + 1 < size[axis] as i64) {
-                    let base = corner[0] as usize * plane + corner[1] as usize * row + corner[2] as usize;
-                    let at = [
-                        base,
-                        base + 1,
-                        base + row,
-                        base + row + 1,
-                        base + plane,
-                        base + plane + 1,
-                        base + plane + row,
-                        base + plane + row + 1,
-                    ];
-                    for channel in 0..channels {
-                        let source = &voxels[channel * volume..(channel + 1) * volume];
-                        let mut sum = 0.0;
-                        for k in 0..8 {
-                            sum += source[at[k]] * weights[k];
-                        }
-                        image[channel * count + voxel] = sum;
-                    }
-                    label[voxel] = winner(at.map(|index| labels[index]), &weights, place, corner);
-                } else if (0..3).all(|axis| corner[axis] >= -1 && corner[axis] < size[axis] as i64) {
-                    let at: [Option<usize>; 8] = std::array::from_fn(|k| inside(corner, k, size));
-                    for channel in 0..channels {
-                        let mut sum = 0.0;
-                        for k in 0..8 {
-                            sum += at[k].map_or(0.0, |index| voxels[channel * volume + index] * weights[k]);
-                        }
-                        image[channel * count + voxel] = sum;
-                    }
-                    let around = at.map(|index| index.map_or(0, |index| labels[index]));
-                    label[voxel] = winner(around, &weights, place, corner);
-                }
-                voxel += 1;
-            }
-        }
-    }
-    let shape = (channels, patch[0], patch[1], patch[2]);
-    Sample {
-        image: Array4::from_shape_vec(shape, image).unwrap_or_else(|_| unreachable!("as many values as the shape has")),
-        label: Array3::from_shape_vec(patch, label).unwrap_or_else(|_| unreachable!("as many values as the shape has")),
-    }
-}
-
-/// `floor` without a call into the platform's mathematics; places are far below 2^63.
-fn floor(value: f64) -> i64 {
-    let cut = value as i64;
-    cut - i64::from((cut as f64) > value)
-}
-
-/// Corner `k` of the cell (bit 2: the next z, bit 1: the next y, bit 0: the next x) as an index, if it is in the volume.
-fn inside(corner: [i64; 3], k: usize, size: [usize; 3]) -> Option<usize> {
-    let at = [corner[0] + (k >> 2) as i64, corner[1] + (k >> 1 & 1) as i64, corner[2] + (k & 1) as i64];
-    let within = (0..3).all(|axis| at[axis] >= 0 && at[axis] < size[axis] as i64);
-    within.then(|| (at[0] as usize * size[1] + at[1] as usize) * size[2] + at[2] as usize)
-}
-
-fn weights(fz: f32, fy: f32, fx: f32) -> [f32; 8] {
-    let (gz, gy, gx) = (1.0 - fz, 1.0 - fy, 1.0 - fx);
-    [gx * gy * gz, fx * gy * gz, gx * fy * gz, fx * fy * gz, gx * gy * fz, fx * gy * fz, gx * fy * fz, fx * fy * fz]
-}
-
-/// The label of the largest share among the corners of a cell.
-fn winner(around: [u16; 8], weights: &[f32; 8], place: [f64; 3], corner: [i64; 3]) -> u16 {
-    if around.iter().all(|&label| label == around[0]) {
-        return around[0];
-    }
-    // shares in thousandths as f16: batchgeneratorsv2 compares them so, which makes near ties ties
-    let share = |label: u16| {
-        let sum: f32 = (0..8).filter(|&k| around[k] == label).map(|k| 1000.0 * weights[k]).sum();
-        half::f16::from_f32(sum)
-    };
-    let nearest = (0..3).fold(0, |k, axis| {
-        let up = (place[axis] as f32).round_ties_even() > corner[axis] as f32;
-        k << 1 | usize::from(up)
-    });
-    let (mut best, mut most) = (around[nearest], share(around[nearest]));
-    let mut nearest_holds = true;
-    for label in around {
-        let share = share(label);
-        if share > most || (share == most && !nearest_holds && label < best) {
-            (best, most, nearest_holds) = (label, share, false);
-        }
-    }
-    best
 }

@@ -4,6 +4,7 @@
 //! channels and taps. *Correlate tile*: up to 4 rows x up to 6 columns, each 16 lanes, stay in registers while the loop
 //! runs over positions. Every number is a chain of fused multiply-adds in the same order on every instruction set, so
 //! that all give the same bits.
+#![allow(clippy::needless_range_loop, reason = "register tiles are clearest by index, and unroll reliably")]
 
 /// Result channels per tile.
 pub const ROWS: usize = 8;
