@@ -254,8 +254,7 @@ pub mod x86 {
                             rows[row] = [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))];
                         }
                         for column in 0..C {
-                            let at =
-                                tile.columns[first_column + column].add(plane * tile.column_stride + step * LANES);
+                            let at = tile.columns[first_column + column].add(plane * tile.column_stride + step * LANES);
                             let values = [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))];
                             for row in 0..R {
                                 for half in 0..2 {
