@@ -72,8 +72,13 @@ fn the_same_seed_gives_the_same_bytes() {
 fn the_content_is_the_recorded_one() {
     let mri = digest(generated(&small()).path(), true);
     let ct = digest(generated(&PhantomOptions { ct: true, classes: MOST_CLASSES, ..small() }).path(), true);
-    assert_eq!(mri, "RECORD_MRI");
-    assert_eq!(ct, "RECORD_CT");
+    assert_eq!(
+        [mri, ct],
+        [
+            "856b93af3f2fbbec0b61fe76802790ce3a7acafbe2eba16b9c0974dc676ec3ff",
+            "ee1f6aa0945834c8f08ec72c76a60729ccaa32173f586232d1d78710a0809003"
+        ]
+    );
 }
 
 #[test]
