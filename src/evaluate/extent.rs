@@ -60,9 +60,9 @@ impl Extent {
         self.prediction += u64::from(in_prediction);
         self.label += u64::from(in_label);
         self.both += u64::from(in_prediction && in_label);
-        for axis in 0..3 {
-            self.low[axis] = self.low[axis].min(at[axis]);
-            self.high[axis] = self.high[axis].max(at[axis]);
+        for (axis, at) in at.into_iter().enumerate() {
+            self.low[axis] = self.low[axis].min(at);
+            self.high[axis] = self.high[axis].max(at);
         }
     }
 }

@@ -9,7 +9,8 @@ use super::cpu::element::Element;
 use super::cpu::isa::isa;
 use super::cpu::loss::{self, LossShape, SampleGradient, SampleSums, Weights};
 use super::cpu::norm::{self, Affine, NormShape, Statistics};
-use super::spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks};
+use super::cpu::upsample::{self, UpsampleShape};
+use super::spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks, UpsampleSpec};
 
 /// The tensor with its elements in order from the start of its storage; the same handle where it is already so.
 fn dense(tensor: FlexTensor) -> FlexTensor {
@@ -58,6 +59,11 @@ fn conv_shape(input: [usize; 5], weights: &Shape, spec: ConvSpec) -> ConvShape {
         kernel: [weights[2], weights[3], weights[4]],
         stride: spec.stride,
     }
+}
+
+fn upsample_shape(input: [usize; 5], weights: &Shape, spec: UpsampleSpec) -> UpsampleShape {
+    let [batch, inputs, z, y, x] = input;
+    UpsampleShape { batch, inputs, outputs: weights[1], size: [z, y, x], stride: spec.stride }
 }
 
 fn norm_shape(shape: &Shape, spec: NormSpec) -> NormShape {
@@ -134,6 +140,57 @@ impl VolumeOps for Flex {
             weight_sum.storage_mut(),
             bias_sum.storage_mut(),
         ));
+        (weight_sum, bias_sum)
+    }
+
+    fn volume_upsample(
+        input: FlexTensor,
+        weights: FlexTensor,
+        bias: FlexTensor,
+        spec: UpsampleSpec,
+        _sinks: ParameterSinks,
+    ) -> FlexTensor {
+        let (input, weights, bias) = (dense(input), dense(weights), dense(bias));
+        let shape = upsample_shape(input.shape().dims(), &weights.shape(), spec);
+        let [z, y, x] = shape.output_size();
+        let out = Shape::new([shape.batch, shape.outputs, z, y, x]);
+        by_type!(input, E => {
+            let mut output = zeros::<E>(out);
+            upsample::forward::<E>(input.storage(), weights.storage(), Some(bias.storage()), &shape, output.storage_mut());
+            output
+        })
+    }
+
+    fn volume_upsample_input_gradient(gradient: FlexTensor, weights: FlexTensor, spec: UpsampleSpec) -> FlexTensor {
+        let (gradient, weights) = (dense(gradient), dense(weights));
+        let [batch, _, z, y, x] = gradient.shape().dims();
+        let size = [z / spec.stride[0], y / spec.stride[1], x / spec.stride[2]];
+        let input = [batch, weights.shape()[0], size[0], size[1], size[2]];
+        let shape = upsample_shape(input, &weights.shape(), spec);
+        by_type!(gradient, E => {
+            let mut result = zeros::<E>(Shape::new(input));
+            upsample::input_gradient::<E>(gradient.storage(), weights.storage(), &shape, result.storage_mut());
+            result
+        })
+    }
+
+    fn volume_upsample_parameter_gradient(
+        input: FlexTensor,
+        gradient: FlexTensor,
+        weight_sum: FlexTensor,
+        bias_sum: FlexTensor,
+        spec: UpsampleSpec,
+    ) -> (FlexTensor, FlexTensor) {
+        let (input, gradient) = (dense(input), dense(gradient));
+        let (mut weight_sum, mut bias_sum) = (dense(weight_sum), dense(bias_sum));
+        let shape = upsample_shape(input.shape().dims(), &weight_sum.shape(), spec);
+        by_type!(input, E => {
+            let inputs = input.storage::<E>().chunks_exact(shape.input_len());
+            for (x, gy) in inputs.zip(gradient.storage::<E>().chunks_exact(shape.output_len())) {
+                upsample::add_weight_gradient::<E>(x, gy, &shape, weight_sum.storage_mut());
+                upsample::add_bias_gradient::<E>(gy, &shape, bias_sum.storage_mut());
+            }
+        });
         (weight_sum, bias_sum)
     }
 

@@ -43,7 +43,8 @@ pub(super) struct Loop<'a> {
     /// Best mean Dice and its step.
     pub best: Option<(f64, u64)>,
     pub config_sha256: String,
-    pub max_time: Option<Duration>,
+    /// When to stop in order.
+    pub deadline: Option<Instant>,
 }
 
 impl Loop<'_> {
@@ -108,7 +109,6 @@ impl Loop<'_> {
 
     /// All steps that are left.
     pub fn steps(mut self) -> Result<Outcome, TrainError> {
-        let started = Instant::now();
         let (mut metrics, validated) = self.folder.metrics(self.step, self.total())?;
         let mut trained = Duration::ZERO;
         let mut skipped = 0;
@@ -121,7 +121,7 @@ impl Loop<'_> {
             }
         }
         while self.step < self.total() {
-            let out_of_time = self.max_time.is_some_and(|limit| started.elapsed() >= limit);
+            let out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if out_of_time || self.stop.load(Ordering::Relaxed) {
                 return self.stopped();
             }

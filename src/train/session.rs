@@ -1,7 +1,7 @@
 //! A training from its options to its outcome.
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::folder::{LoadedRun, RunFolder};
 use super::manifest::{Manifest, config_sha256};
@@ -167,16 +167,20 @@ struct Data {
     dataset: Dataset,
     fingerprint: fingerprint::Fingerprint,
     cache: PathBuf,
+    /// `--max-time` counts from here, over all folds.
+    deadline: Option<Instant>,
 }
 
 impl Data {
     fn open(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Self, TrainError> {
+        let started = Instant::now();
         let dataset = Dataset::open(&options.dataset)?;
         let cache = default_root();
         let cases = dataset.cases.len();
         observer.event(Event::Notice(format!("dataset {}: {cases} cases", dataset.name)));
         let fingerprint = fingerprint::remembered_until(&dataset, &cache, DEFAULT_MEMORY, stop)?;
-        Ok(Self { dataset, fingerprint, cache })
+        let deadline = options.max_time.and_then(|limit| started.checked_add(limit));
+        Ok(Self { dataset, fingerprint, cache, deadline })
     }
 }
 
@@ -189,7 +193,7 @@ fn fold(
     observer: &dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
-    let Data { dataset, fingerprint, cache } = data;
+    let Data { dataset, fingerprint, cache, .. } = data;
     let resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
     refuse_impossible(&resolved)?;
     let experiment = &resolved.experiment;
@@ -254,7 +258,7 @@ fn fold(
         step: 0,
         best: None,
         config_sha256: config_sha256(&resolved)?,
-        max_time: options.max_time,
+        deadline: data.deadline,
     };
     if options.resume
         && let Some(outcome) = run.resume()?

@@ -7,3 +7,4 @@ pub mod math;
 pub mod norm;
 pub mod reduce;
 pub mod shared;
+pub mod upsample;
