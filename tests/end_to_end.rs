@@ -159,6 +159,26 @@ fn a_run_that_is_stopped_or_killed_ends_with_the_same_bits() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_stop_during_preparation_is_in_order_too() {
+    let lab = Lab::new();
+    lab.done(&["phantom", "large", "--cases", "12", "--size", "64,64,64", "--classes", "2"]);
+    let mut command = lab.voxfit(&["train", "c.toml", "--data", "large", "--run", "a", "--steps", "1000000"]);
+    command.stdout(std::process::Stdio::piped()).stderr(fs::File::create(lab.path("said")).unwrap());
+    let child = command.spawn().unwrap();
+    // The first notice comes before any case is read.
+    while !fs::read_to_string(lab.path("said")).unwrap().contains("12 cases") {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", fs::read_to_string(lab.path("said")).unwrap());
+    let said = stdout(&output);
+    assert!(said.contains("stopped before the first step") && said.contains("--steps 1000000 --resume"), "{said}");
+    assert!(!lab.path("a").exists());
+}
+
 #[test]
 fn out_of_time_is_resumable_and_a_finished_run_says_its_digest() {
     let lab = Lab::new();

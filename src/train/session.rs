@@ -283,7 +283,7 @@ fn refuse_impossible(resolved: &Resolved) -> Result<(), ConfigError> {
         ("network.patch", "write a smaller one")
     };
     let (needed, free) = (needed >> 20, free >> 20);
-    let problem = format!("a step of {micro} sample(s) needs more than {needed} MiB, of which {free} MiB are free");
+    let problem = format!("a step of {micro} sample(s) needs more than {needed} MiB, and {free} MiB are free");
     Err(ConfigError::Rule { key, problem, cure: cure.to_owned() })
 }
 
