@@ -1,12 +1,16 @@
 //! Files are written aside, synced and renamed, so that a reader sees the old content or the new, never half.
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 /// Writes `path` through `fill`: into a temporary file in the same folder, synced, then renamed over `path`.
 /// The folder is made where it is missing. On any error the temporary file is removed and `path` is untouched.
+///
+/// Permissions are those of any new file (what the umask leaves). A link is followed. What is there and is no regular
+/// file (a pipe, `/dev/null`) is written into: renaming over it would put a file in the place of a device.
 ///
 /// # Errors
 /// Any failure of the file system or of `fill`.
@@ -14,21 +18,41 @@ pub fn write_atomically<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), E>,
 ) -> Result<(), E> {
+    let path = if path.is_symlink() { fs::canonicalize(path).unwrap_or(path.to_owned()) } else { path.to_owned() };
+    if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+        let mut device = OpenOptions::new().write(true).open(&path)?;
+        let mut writer = BufWriter::new(&mut device);
+        fill(&mut writer)?;
+        return Ok(writer.flush()?);
+    }
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     fs::create_dir_all(folder)?;
-    let mut temporary = tempfile::Builder::new().prefix(".voxfit-").suffix(".tmp").tempfile_in(folder)?;
+    let mut temporary = aside(folder)?;
     {
         let mut writer = BufWriter::new(temporary.as_file_mut());
         fill(&mut writer)?;
         writer.flush()?;
     }
     temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
+    temporary.persist(&path).map_err(|error| error.error)?;
     sync_folder(folder)?;
     Ok(())
+}
+
+/// A temporary file in `folder`, to be renamed; it goes when dropped.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn aside(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".voxfit-").suffix(".tmp");
+    // Temporary files are their owner's alone, what becomes of this one is for whoever may read the folder.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 /// Writes `bytes` to `path` as [`write_atomically`] does.
@@ -56,4 +80,38 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_written_into_and_a_link_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        fs::write(&file, b"old").unwrap();
+        write_bytes(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        // A socket stands for what is no regular file; it cannot be opened, and must still be there.
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(write_bytes(&socket, b"x").is_err());
+        assert!(!fs::metadata(&socket).unwrap().is_file());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
+        write_bytes(&ours, b"x").unwrap();
+        fs::write(&plain, b"x").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
 }

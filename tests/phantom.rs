@@ -72,8 +72,13 @@ fn the_same_seed_gives_the_same_bytes() {
 fn the_content_is_the_recorded_one() {
     let mri = digest(generated(&small()).path(), true);
     let ct = digest(generated(&PhantomOptions { ct: true, classes: MOST_CLASSES, ..small() }).path(), true);
-    assert_eq!(mri, "RECORD_MRI");
-    assert_eq!(ct, "RECORD_CT");
+    assert_eq!(
+        [mri, ct],
+        [
+            "856b93af3f2fbbec0b61fe76802790ce3a7acafbe2eba16b9c0974dc676ec3ff",
+            "ee1f6aa0945834c8f08ec72c76a60729ccaa32173f586232d1d78710a0809003"
+        ]
+    );
 }
 
 #[test]
@@ -89,7 +94,7 @@ fn a_dataset_is_a_few_megabytes_and_reads_back() {
         let image = volume::read_image(&root.join(pair["image"].as_str().unwrap())).unwrap();
         let label = volume::read_labels(&root.join(pair["label"].as_str().unwrap())).unwrap();
         assert_eq!(image.geometry, label.geometry);
-        assert_eq!(image.geometry.size, [48, 40, 36]);
+        assert_eq!(image.geometry.size, [40, 32, 32]);
         let spacing = image.geometry.spacing();
         assert!(spacing.iter().zip([1.0, 1.0, 1.2]).all(|(found, asked)| (found - asked).abs() < 1e-6));
         for class in 1..=3 {

@@ -119,7 +119,7 @@ pub fn run() -> Exit {
         Verb::Later(verb) => later::run(&verb),
     };
     done.unwrap_or_else(|error| {
-        terminal::complain(&format!("{error:#}"));
+        terminal::complain(&terminal::sentence(&error));
         Exit::Failed
     })
 }

@@ -25,6 +25,15 @@ pub fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "voxfit: {line}");
 }
 
+/// What an error says with its causes, each once: many name their cause themselves.
+pub fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.contains(&cause) {
+        true => said,
+        false if said.is_empty() => cause,
+        false => format!("{said}: {cause}"),
+    })
+}
+
 /// Whether messages may be coloured: stderr is a terminal and `NO_COLOR` is not set (no-color.org).
 pub fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -103,6 +112,15 @@ pub fn duration(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let cause = || std::io::Error::other("no room");
+        let named = voxfit::train::TrainError::Io { path: "run".into(), source: cause() };
+        let said = sentence(&named.into());
+        assert_eq!(said.matches("no room").count(), 1, "{said}");
+        assert_eq!(sentence(&anyhow::Error::new(cause()).context("it failed")), "it failed: no room");
+    }
 
     #[test]
     fn sizes_and_times_are_for_people() {

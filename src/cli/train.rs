@@ -145,12 +145,40 @@ pub fn run(args: TrainArgs, global: &Global) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Outcome::Stopped { step, steps, run } => {
-            terminal::say(&format!(
-                "stopped after step {step} of {steps}; the checkpoint is written. Go on with:\n  voxfit train {} --run {} --resume",
-                options.config.path.display(),
-                run.display()
-            ))?;
+            let done = match run {
+                Some(_) => format!("stopped after step {step} of {steps}; the checkpoint is written"),
+                None => "stopped before the first step; what is prepared is kept".to_owned(),
+            };
+            terminal::say(&format!("{done}. Go on with:\n  {}", command_to_go_on(std::env::args().skip(1))))?;
             Ok(Exit::Stopped)
         }
+    }
+}
+
+/// The command as it was typed, with `--resume`: an argument left out would be another configuration.
+fn command_to_go_on(arguments: impl Iterator<Item = String>) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./=,:+@%".contains(c);
+    let quoted = |text: String| match !text.is_empty() && text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    };
+    let mut words: Vec<String> = std::iter::once("voxfit".to_owned()).chain(arguments.map(quoted)).collect();
+    if !words.iter().any(|word| word == "--resume") {
+        words.push("--resume".to_owned());
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command_to_go_on;
+
+    #[test]
+    fn the_command_is_repeated_whole() {
+        let typed = ["train", "my scan.toml", "--set", "network.patch=[8, 8, 8]", "--run", "it's"];
+        let said = command_to_go_on(typed.map(String::from).into_iter());
+        assert_eq!(said, r"voxfit train 'my scan.toml' --set 'network.patch=[8, 8, 8]' --run 'it'\''s' --resume");
+        let again = command_to_go_on(["train", "a.toml", "--resume"].map(String::from).into_iter());
+        assert_eq!(again, "voxfit train a.toml --resume");
     }
 }

@@ -162,6 +162,7 @@ fn finding(root: &Path, case: &str, fault: &DatasetError) -> Finding {
         | DatasetError::Volume(VolumeError::Io { path, source }) => {
             (path, "file".into(), source.to_string(), "check that it exists and can be read".into())
         }
+        DatasetError::Stopped => (&root.to_path_buf(), "check".into(), "stopped".into(), "start it again".into()),
     };
     let file = path.strip_prefix(root).unwrap_or(path).display().to_string();
     Finding { case: case.to_string(), file, field, problem, cure }

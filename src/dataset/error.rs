@@ -16,6 +16,9 @@ pub enum DatasetError {
     /// The folder of prepared cases cannot be made, written or locked.
     #[error("{path}: {source}; free space there, or set VOXFIT_CACHE to a folder that can be written", path = path.display())]
     Cache { path: PathBuf, source: std::io::Error },
+    /// Not a fault: a stop was asked for between cases.
+    #[error("stopped")]
+    Stopped,
 }
 
 impl DatasetError {

@@ -1,6 +1,7 @@
 //! What a dataset's cases have in common: nnU-Net's fingerprint, from which the plan is made.
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::{ArrayView3, s};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,10 @@ pub fn fingerprint(dataset: &Dataset) -> Result<Fingerprint, DatasetError> {
 /// # Errors
 /// As [`fingerprint`].
 pub fn fingerprint_within(dataset: &Dataset, memory: u64) -> Result<Fingerprint, DatasetError> {
+    fingerprint_until(dataset, memory, &AtomicBool::new(false))
+}
+
+fn fingerprint_until(dataset: &Dataset, memory: u64, stop: &AtomicBool) -> Result<Fingerprint, DatasetError> {
     let channels = dataset.channels.len().max(1);
     let draws = (DRAWS / channels / dataset.cases.len().max(1)).max(1);
     let costs: Vec<u64> = dataset
@@ -76,7 +81,10 @@ pub fn fingerprint_within(dataset: &Dataset, memory: u64) -> Result<Fingerprint,
             read::cost(size.map_or(0, read::voxels), 0, channels)
         })
         .collect();
-    let cases = parallel::run(&costs, memory, |index| one(dataset, index, draws))?;
+    let cases = parallel::run(&costs, memory, |index| match stop.load(Ordering::Relaxed) {
+        true => Err(DatasetError::Stopped),
+        false => one(dataset, index, draws),
+    })?;
 
     let mut relative: Vec<f64> = cases.iter().map(|case| case.relative).collect();
     relative.sort_by(f64::total_cmp);
@@ -107,6 +115,19 @@ pub fn fingerprint_within(dataset: &Dataset, memory: u64) -> Result<Fingerprint,
 /// # Errors
 /// As [`fingerprint`]. A cache that cannot be read or written is no error.
 pub fn remembered(dataset: &Dataset, cache: &Path, memory: u64) -> Result<Fingerprint, DatasetError> {
+    remembered_until(dataset, cache, memory, &AtomicBool::new(false))
+}
+
+/// [`remembered`], given up between two cases once `stop` is raised.
+///
+/// # Errors
+/// As [`fingerprint`]; [`DatasetError::Stopped`].
+pub fn remembered_until(
+    dataset: &Dataset,
+    cache: &Path,
+    memory: u64,
+    stop: &AtomicBool,
+) -> Result<Fingerprint, DatasetError> {
     let digest = dataset.digest_memoised(cache)?;
     let name = files::sha256_hex(format!("{VERSION}\n{digest}").as_bytes());
     // TOML: its floats are read back exactly, those of serde_json may be one unit in the last place off.
@@ -119,7 +140,7 @@ pub fn remembered(dataset: &Dataset, cache: &Path, memory: u64) -> Result<Finger
     }) {
         return Ok(known);
     }
-    let found = fingerprint_within(dataset, memory)?;
+    let found = fingerprint_until(dataset, memory, stop)?;
     if let Ok(text) = toml::to_string(&found)
         && let Err(error) =
             store::make_private(&cache.join(FOLDER)).and_then(|()| files::write_bytes(&path, text.as_bytes()))

@@ -1,2 +1,3 @@
 //! What the process holds.
+pub mod least;
 pub mod meter;

@@ -83,3 +83,6 @@ pub fn norm_act(
 pub fn segmentation_loss(logits: Tensor<5>, spec: LossSpec) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::volume_loss(logits.into_dispatch(), spec))
 }
+
+#[cfg(test)]
+mod tests;

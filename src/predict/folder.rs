@@ -93,6 +93,8 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
     let folders = members(&options.run)?;
     let plan = read_plan(&folders[0])?;
     let cases = find_cases(&options.inputs, plan.channels.len())?;
+    let outputs = output_paths(&options.output, &cases)?;
+    refuse_to_overwrite(&cases, &outputs)?;
     let device = crate::device::open(options.device).map_err(PredictError::Run)?;
     let mut networks = Vec::new();
     let mut states = Vec::new();
@@ -117,7 +119,6 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
             mirror: plan.mirror_axes.map(|trained| trained && options.tta),
         },
     };
-    let outputs = output_paths(&options.output, &cases)?;
     let mut records = Vec::new();
     for (done, (case, output)) in cases.iter().zip(outputs).enumerate() {
         if stop.load(Ordering::Relaxed) {
@@ -203,6 +204,20 @@ fn output_paths(output: &Path, cases: &[InputCase]) -> Result<Vec<PathBuf>, Pred
         return Err(PredictError::Input { path: output.to_owned(), problem, cure });
     }
     Ok(vec![output.to_owned()])
+}
+
+/// A label map in the place of a patient's image would be the end of that image.
+fn refuse_to_overwrite(cases: &[InputCase], outputs: &[PathBuf]) -> Result<(), PredictError> {
+    let inputs: Vec<PathBuf> =
+        cases.iter().flat_map(|case| &case.files).filter_map(|file| file.canonicalize().ok()).collect();
+    match outputs.iter().find(|output| output.canonicalize().is_ok_and(|output| inputs.contains(&output))) {
+        Some(output) => Err(PredictError::Input {
+            path: output.clone(),
+            problem: "the output would overwrite an input".to_owned(),
+            cure: "give another place with -o".to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// `predict.json` in the output folder, or beside the output file.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
@@ -87,9 +87,16 @@ pub fn save(path: &Path, network: &UNet, optimizer: Option<&Optimizer>, state: &
     let metadata = HashMap::from([("voxfit".to_owned(), json), ("tensors_sha256".to_owned(), digest)]);
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(failed)?;
-    let aside = tempfile::Builder::new().prefix(".voxfit-").suffix(".tmp").tempfile_in(folder).map_err(failed)?;
-    safetensors::serialize_to_file(tensors, Some(metadata), aside.path())
-        .map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+    let aside = crate::files::aside(folder).map_err(failed)?;
+    let permissions = aside.as_file().metadata().map_err(failed)?.permissions();
+    safetensors::serialize_to_file(tensors, Some(metadata), aside.path()).map_err(|error| {
+        failed(match error {
+            SafeTensorError::IoError(error) => error,
+            other => std::io::Error::other(other.to_string()),
+        })
+    })?;
+    // It is another file by now, with its owner's permissions alone.
+    fs::set_permissions(aside.path(), permissions).map_err(failed)?;
     fs::File::open(aside.path()).and_then(|file| file.sync_all()).map_err(failed)?;
     if path.exists() {
         fs::rename(path, folder.join("previous.safetensors")).map_err(failed)?;

@@ -110,18 +110,26 @@ impl RunFolder {
     /// # Errors
     /// As [`Self::take`].
     pub fn refuse_existing(path: &Path, resume: bool) -> Result<(), TrainError> {
-        let occupied = match fs::read_dir(path) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(_) => path.exists(),
+        if !occupied(path, resume)? || holds_run(path) {
+            return Ok(());
+        }
+        let (problem, cure) = match holds_folds(path) {
+            true => ("the folder holds the folds of a cross-validation", "add --fold each, or give another --run"),
+            false => ("the folder holds no run", "give the run folder of a training"),
         };
-        if occupied && !resume {
-            let cure = "add --resume to go on with it, or give another --run";
-            return Err(TrainError::run(path, "the run folder exists", cure));
+        Err(TrainError::run(path, problem, cure))
+    }
+
+    /// The same for the folder of a cross-validation, which holds a run folder per fold.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn refuse_existing_folds(path: &Path, resume: bool) -> Result<(), TrainError> {
+        if !occupied(path, resume)? || holds_folds(path) {
+            return Ok(());
         }
-        if resume && occupied && !path.join("config.toml").is_file() && !path.join(".lock").is_file() {
-            return Err(TrainError::run(path, "the folder holds no run", "give the run folder of a training"));
-        }
-        Ok(())
+        let cure = "give the folder of a cross-validation, or leave out --fold each";
+        Err(TrainError::run(path, "the folder holds no folds of a cross-validation", cure))
     }
 
     pub fn path(&self) -> &Path {
@@ -157,26 +165,59 @@ impl RunFolder {
         self.write(name, format!("{text}\n").as_bytes())
     }
 
-    /// Drops the lines of `metrics.jsonl` after `step`, which a resumed run writes again, and opens it for more.
+    /// Drops the lines of `metrics.jsonl` that a run resumed after `step` of `steps` writes again (later steps, and the
+    /// final validation), and opens it for more. Says, too, whether the validation after `step` is among those kept.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn metrics(&self, step: u64) -> Result<Metrics, TrainError> {
+    pub fn metrics(&self, step: u64, steps: u64) -> Result<(Metrics, bool), TrainError> {
         let path = self.file("metrics.jsonl");
-        let old = fs::read_to_string(&path).unwrap_or_default();
+        let old = fs::read(&path).unwrap_or_default();
+        let mut validated = false;
         write_atomically(&path, |file| {
-            for line in old.lines() {
-                let at = serde_json::from_str::<serde_json::Value>(line).ok().and_then(|v| v.get("step")?.as_u64());
-                if at.is_some_and(|at| at <= step) {
-                    writeln!(file, "{line}")?;
+            for line in String::from_utf8_lossy(&old).lines() {
+                // A line cut short by the death of the process is none.
+                let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+                let is_validation = value.get("mean_dice").is_some();
+                match value.get("step").and_then(serde_json::Value::as_u64) {
+                    Some(at) if at < step || (at == step && !(is_validation && at == steps)) => {
+                        validated |= is_validation && at == step;
+                        writeln!(file, "{line}")?;
+                    }
+                    _ => {}
                 }
             }
             Ok::<_, std::io::Error>(())
         })
         .map_err(TrainError::io(&path))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(TrainError::io(&path))?;
-        Ok(Metrics { path, file })
+        Ok((Metrics { path, file }, validated))
     }
+}
+
+/// Whether there is anything at `path`, which is refused without `resume`.
+fn occupied(path: &Path, resume: bool) -> Result<bool, TrainError> {
+    let occupied = match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) if path.exists() => {
+            return Err(TrainError::run(path, "there is something that is no folder", "give another --run"));
+        }
+        Err(_) => false,
+    };
+    if occupied && !resume {
+        let cure = "add --resume to go on with it, or give another --run";
+        return Err(TrainError::run(path, "the run folder exists", cure));
+    }
+    Ok(occupied)
+}
+
+/// A run folder has its lock from its first moment on.
+fn holds_run(path: &Path) -> bool {
+    path.join(".lock").is_file() || path.join("config.toml").is_file()
+}
+
+fn holds_folds(path: &Path) -> bool {
+    holds_run(&path.join("fold_0"))
 }
 
 /// Where a run folder's checkpoint lies.

@@ -88,7 +88,7 @@ impl Manifest {
         let on_processor = options.device == crate::config::Device::Cpu;
         Ok(Self {
             voxfit: crate::VERSION.to_owned(),
-            git_revision: option_env!("VOXFIT_GIT_REVISION").unwrap_or("unknown").to_owned(),
+            git_revision: env!("VOXFIT_GIT_REVISION").to_owned(),
             device: options.device.to_string(),
             instruction_set: crate::ops::cpu::isa::isa().name().to_owned(),
             threads: rayon::current_num_threads(),

@@ -43,7 +43,8 @@ pub(super) struct Loop<'a> {
     /// Best mean Dice and its step.
     pub best: Option<(f64, u64)>,
     pub config_sha256: String,
-    pub max_time: Option<Duration>,
+    /// When to stop in order.
+    pub deadline: Option<Instant>,
 }
 
 impl Loop<'_> {
@@ -63,9 +64,17 @@ impl Loop<'_> {
             let cure = "resume with the run's own config.toml, or start another run with --run";
             return Err(TrainError::run(&path, "the configuration is not the one of this run", cure));
         }
+        if self.previous().is_some_and(|manifest| manifest.data_sha256 != self.manifest.data_sha256) {
+            let cure = "bring back the dataset as it was, or start another run with --run";
+            return Err(TrainError::run(
+                self.folder.path(),
+                "the dataset is not the one this run was started on",
+                cure,
+            ));
+        }
         saved.restore_weights(&mut self.network, &path)?;
         if saved.state.finished {
-            let mean_dice = self.previous_dice();
+            let mean_dice = self.previous().and_then(|manifest| manifest.mean_dice);
             return Ok(Some(Outcome::Finished { weights_sha256: saved.state.weights_sha256, mean_dice }));
         }
         saved.restore_optimizer(&mut self.optimizer, &self.network, &path)?;
@@ -76,10 +85,10 @@ impl Loop<'_> {
         Ok(None)
     }
 
-    /// What the manifest of a finished run says.
-    fn previous_dice(&self) -> Option<f64> {
+    /// The manifest that an earlier process left.
+    fn previous(&self) -> Option<Manifest> {
         let text = std::fs::read_to_string(self.folder.file("manifest.json")).ok()?;
-        serde_json::from_str::<Manifest>(&text).ok()?.mean_dice
+        serde_json::from_str::<Manifest>(&text).ok()
     }
 
     /// Writes what is known before the first step.
@@ -100,13 +109,19 @@ impl Loop<'_> {
 
     /// All steps that are left.
     pub fn steps(mut self) -> Result<Outcome, TrainError> {
-        let started = Instant::now();
-        let mut metrics = self.folder.metrics(self.step)?;
+        let (mut metrics, validated) = self.folder.metrics(self.step, self.total())?;
         let mut trained = Duration::ZERO;
         let mut skipped = 0;
         let train = self.resolved.experiment.train.clone();
+        if self.step > 0 && self.step < self.total() && self.step.is_multiple_of(train.validate_every) && !validated {
+            // The stop came during this validation.
+            match self.validate(&mut metrics) {
+                Err(TrainError::Stopped) => return self.stopped(),
+                other => other?,
+            }
+        }
         while self.step < self.total() {
-            let out_of_time = self.max_time.is_some_and(|limit| started.elapsed() >= limit);
+            let out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if out_of_time || self.stop.load(Ordering::Relaxed) {
                 return self.stopped();
             }
@@ -264,7 +279,7 @@ impl Loop<'_> {
 
     fn stopped(&self) -> Result<Outcome, TrainError> {
         self.save("last", false)?;
-        Ok(Outcome::Stopped { step: self.step, steps: self.total(), run: self.folder.path().to_owned() })
+        Ok(Outcome::Stopped { step: self.step, steps: self.total(), run: Some(self.folder.path().to_owned()) })
     }
 
     /// The end: all validation cases with every figure, the last checkpoint, the digest.

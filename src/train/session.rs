@@ -1,7 +1,7 @@
 //! A training from its options to its outcome.
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::folder::{LoadedRun, RunFolder};
 use super::manifest::{Manifest, config_sha256};
@@ -11,10 +11,11 @@ use super::run_loop::Loop;
 use super::step::StepSettings;
 use super::validation::ValidationResult;
 use super::{Samples, TrainError, checkpoint};
-use crate::config::{Activations, Auto, Config, Device, Fold, Resolved, resolve};
+use crate::config::{Activations, Auto, Config, ConfigError, Device, Fold, Resolved, resolve};
 use crate::dataset::split::{Split, split};
 use crate::dataset::store::{Store, default_root};
-use crate::dataset::{DEFAULT_MEMORY, Dataset, fingerprint};
+use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, fingerprint};
+use crate::memory::least::{self, Least};
 use crate::network::UNet;
 use crate::patch::augment::source_size;
 use crate::patch::sampler::Sampler;
@@ -90,7 +91,8 @@ pub enum Outcome {
     Stopped {
         step: u64,
         steps: u64,
-        run: PathBuf,
+        /// None where the stop came before the first step and there is no run folder yet.
+        run: Option<PathBuf>,
     },
 }
 
@@ -99,11 +101,26 @@ pub enum Outcome {
 /// # Errors
 /// The first fault. Nothing is written before the configuration, the dataset and the plan are found right.
 pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
-    RunFolder::refuse_existing(&options.run, options.resume)?;
-    let data = Data::open(options, observer)?;
-    let folds = options.config.experiment.data.folds;
+    match prepare_and_train(options, observer, stop) {
+        Err(TrainError::Dataset(DatasetError::Stopped)) => {
+            Ok(Outcome::Stopped { step: 0, steps: options.config.experiment.train.steps, run: None })
+        }
+        other => other,
+    }
+}
+
+fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+    let experiment = &options.config.experiment;
+    if options.each_fold {
+        RunFolder::refuse_existing_folds(&options.run, options.resume)?;
+    } else {
+        RunFolder::refuse_existing(&options.run, options.resume)?;
+    }
+    let data = Data::open(options, observer, stop)?;
+    let folds = experiment.data.folds;
     if !options.each_fold || data.dataset.cases.len() < folds {
-        return fold(options, &options.run, &data, options.config.experiment.data.fold, observer, stop);
+        RunFolder::refuse_existing(&options.run, options.resume)?;
+        return fold(options, &options.run, &data, experiment.data.fold, observer, stop);
     }
     cross_validate(options, &data, folds, observer, stop)
 }
@@ -129,8 +146,8 @@ fn cross_validate(
                 digests.push(weights_sha256);
                 means.push(mean_dice);
             }
-            Outcome::Stopped { step, steps, .. } => {
-                return Ok(Outcome::Stopped { step, steps, run: options.run.clone() });
+            Outcome::Stopped { step, steps, run } => {
+                return Ok(Outcome::Stopped { step, steps, run: run.map(|_| options.run.clone()) });
             }
         }
     }
@@ -150,16 +167,20 @@ struct Data {
     dataset: Dataset,
     fingerprint: fingerprint::Fingerprint,
     cache: PathBuf,
+    /// `--max-time` counts from here, over all folds.
+    deadline: Option<Instant>,
 }
 
 impl Data {
-    fn open(options: &Options, observer: &dyn Observer) -> Result<Self, TrainError> {
+    fn open(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Self, TrainError> {
+        let started = Instant::now();
         let dataset = Dataset::open(&options.dataset)?;
         let cache = default_root();
         let cases = dataset.cases.len();
         observer.event(Event::Notice(format!("dataset {}: {cases} cases", dataset.name)));
-        let fingerprint = fingerprint::remembered(&dataset, &cache, DEFAULT_MEMORY)?;
-        Ok(Self { dataset, fingerprint, cache })
+        let fingerprint = fingerprint::remembered_until(&dataset, &cache, DEFAULT_MEMORY, stop)?;
+        let deadline = options.max_time.and_then(|limit| started.checked_add(limit));
+        Ok(Self { dataset, fingerprint, cache, deadline })
     }
 }
 
@@ -172,8 +193,9 @@ fn fold(
     observer: &dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
-    let Data { dataset, fingerprint, cache } = data;
+    let Data { dataset, fingerprint, cache, .. } = data;
     let resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
+    refuse_impossible(&resolved)?;
     let experiment = &resolved.experiment;
     for swap in &resolved.norm.swaps {
         tracing::info!("{swap}");
@@ -188,7 +210,7 @@ fn fold(
     let split = split(&ids, experiment.data.folds, number, experiment.train.seed);
 
     let tell = |done, total| observer.event(Event::Preparing { done, total });
-    let store = Store::open_or_prepare(cache, dataset, &resolved.preparation, &tell)?;
+    let store = Store::open_or_prepare_until(cache, dataset, &resolved.preparation, DEFAULT_MEMORY, &tell, stop)?;
 
     let mut network = UNet::new(&resolved.plan, experiment.train.seed, &device);
     if let Some(weights) = &options.weights {
@@ -236,7 +258,7 @@ fn fold(
         step: 0,
         best: None,
         config_sha256: config_sha256(&resolved)?,
-        max_time: options.max_time,
+        deadline: data.deadline,
     };
     if options.resume
         && let Some(outcome) = run.resume()?
@@ -245,6 +267,24 @@ fn fold(
     }
     run.begin(&LoadedRun::new(&resolved, dataset, fingerprint, split.validates_on_training_cases))?;
     run.steps()
+}
+
+/// Refuses what the memory at hand could not hold in any way: an allocation that fails ends the process.
+fn refuse_impossible(resolved: &Resolved) -> Result<(), ConfigError> {
+    let activation = if resolved.activations == Activations::F32 { 4 } else { 2 };
+    let least = Least::of(&resolved.plan, resolved.patch, activation);
+    let (needed, micro) = (least.total(resolved.micro), resolved.micro);
+    let Some(free) = least::available_bytes().filter(|free| needed > *free) else { return Ok(()) };
+    let (key, cure) = if least.weights > free / 2 {
+        ("network.features_max", "write a smaller one, or a smaller network.features")
+    } else if micro > 1 && least.total(1) <= free {
+        ("batch.micro", "write batch.micro = 1")
+    } else {
+        ("network.patch", "write a smaller one")
+    };
+    let (needed, free) = (needed >> 20, free >> 20);
+    let problem = format!("a step of {micro} sample(s) needs more than {needed} MiB, of which {free} MiB are free");
+    Err(ConfigError::Rule { key, problem, cure: cure.to_owned() })
 }
 
 fn wrong(path: &Path, problem: String) -> TrainError {

@@ -42,7 +42,11 @@ const LOOKS: [Look; NAMES.len()] = [
 /// A core's share of the organ's length.
 const CORE: f64 = 0.52;
 /// Share of the body's radius that the bright rim takes.
-const RIM: f64 = 0.13;
+const RIM: f64 = 0.11;
+/// Share of the volume's half size that the smallest body's radius takes.
+const SMALLEST: f64 = 0.92;
+/// Between two organs, and between an organ and the rim, where they come closest; as a share of half the volume.
+const GAP: f64 = 0.05;
 /// Voxels of soft tissue around every organ, so that nothing of its own brightness touches it.
 const CAPSULE: f64 = 1.5;
 
@@ -68,13 +72,13 @@ impl Anatomy {
         let mut draw = Draw::new(options.seed, "phantom anatomy", case, 0);
         let half = options.size.map(|size| size as f64 / 2.0);
         let angle = |radians: f64| (libm::cos(radians), libm::sin(radians));
-        let scale = draw.between(0.88, 0.94);
+        let scale = draw.between(SMALLEST, SMALLEST + 0.04);
         let body = Shape::Ellipsoid {
             centre: [0.0; 3],
             radii: [scale, scale * draw.between(0.97, 1.0), scale * draw.between(0.97, 1.03)],
             turn: (1.0, 0.0),
         };
-        let shift = [draw.around(0.03), draw.around(0.03), draw.around(0.03)];
+        let shift = [draw.around(0.02), draw.around(0.02), draw.around(0.02)];
         let turns = [angle(draw.around(0.12)), angle(draw.around(0.2))];
         let bend = [draw.between(0.0, 6.0), draw.between(0.0, 6.0), draw.between(0.0, 6.0)];
         let organs = organs(&mut draw, options.classes);
@@ -143,31 +147,37 @@ impl Anatomy {
 
 /// Organs on an arc around the front of the body, alternately high and low, shrunk until no two touch.
 fn organs(draw: &mut Draw, classes: usize) -> Vec<(Shape, Shape, Tissue, Tissue)> {
-    let mut placed: Vec<(Point, Point, (f64, f64))> = Vec::with_capacity(classes);
+    let mut placed: Vec<Shape> = Vec::with_capacity(classes);
     for (class, look) in LOOKS.iter().enumerate().take(classes) {
         let degrees = -75.0 + 330.0 * (class as f64 + 0.5) / classes as f64;
         let angle = (degrees + draw.around(6.0)).to_radians();
-        let ring = draw.between(0.45, 0.49);
-        let height = if classes == 1 { 0.0 } else { 0.14 + 0.03 * classes as f64 };
+        let ring = draw.between(0.39, 0.43);
+        let height = match classes {
+            1 => 0.0,
+            2 | 3 => 0.1,
+            _ => 0.06 * classes as f64 - 0.1,
+        };
         let height = if class % 2 == 0 { height } else { -height };
-        let centre = [ring * libm::cos(angle), ring * libm::sin(angle), height + draw.around(0.04)];
-        let size = 0.36 * look.size * draw.between(0.94, 1.06);
+        let centre = [ring * libm::cos(angle), ring * libm::sin(angle), height + draw.around(0.03)];
+        let size = 0.37 * look.size * draw.between(0.94, 1.06);
         let radii = look.form.map(|length| size * length * draw.between(0.95, 1.05));
         let turn = draw.around(0.4);
-        placed.push((centre, radii, (libm::cos(turn), libm::sin(turn))));
+        let organ = Shape::Ellipsoid { centre, radii, turn: (libm::cos(turn), libm::sin(turn)) };
+        // a little must stay between the organ and the rim of the smallest body
+        let away = norm(centre);
+        let room = SMALLEST * (1.0 - RIM) - GAP - away;
+        placed.push(organ.scaled((room / organ.reach(centre.map(|at| at / away))).min(1.0)));
     }
-    let reach = |radii: &Point| radii.iter().copied().fold(0.0, f64::max);
     let mut shrink: f64 = 1.0;
-    for (index, (centre, radii, _)) in placed.iter().enumerate() {
-        // a little must stay between the organ and the rim
-        shrink = shrink.min((1.0 - RIM) * 0.9 / (norm(*centre) + reach(radii)));
-        for (other, other_radii, _) in &placed[..index] {
-            let apart = norm(std::array::from_fn(|axis| centre[axis] - other[axis]));
-            shrink = shrink.min(apart / (reach(radii) + reach(other_radii) + 0.05));
+    for (index, organ) in placed.iter().enumerate() {
+        for other in &placed[..index] {
+            let between: Point = std::array::from_fn(|axis| organ.centre()[axis] - other.centre()[axis]);
+            let apart = norm(between);
+            let direction = between.map(|along| along / apart);
+            shrink = shrink.min((apart - GAP) / (organ.reach(direction) + other.reach(direction)));
         }
     }
-    let shape = |(centre, radii, turn): (Point, Point, (f64, f64))| Shape::Ellipsoid { centre, radii, turn };
-    let whole = placed.into_iter().map(|placed| shape(placed).scaled(shrink));
+    let whole = placed.into_iter().map(|organ| organ.scaled(shrink));
     whole.zip(&LOOKS).map(|(whole, look)| (whole.clone(), whole.scaled(CORE), look.tissue, look.core)).collect()
 }
 
@@ -182,9 +192,9 @@ fn others(draw: &mut Draw) -> Vec<(Shape, Tissue)> {
     };
     tube(draw, 2, [0.0, -0.55, 0.0], 0.02, 0.15, Bone);
     for side in [-1.0, 1.0] {
-        tube(draw, 2, [side * 0.28, -0.6, 0.0], 0.02, 0.13, Dark);
-        tube(draw, 0, [0.0, side * 0.3, -0.64], 0.05, 0.115, Dark);
-        tube(draw, 1, [side * 0.22, 0.0, 0.64], 0.05, 0.115, Dark);
+        tube(draw, 2, [side * 0.28, -0.6, 0.0], 0.02, 0.14, Dark);
+        tube(draw, 0, [0.0, side * 0.3, -0.64], 0.05, 0.125, Dark);
+        tube(draw, 1, [side * 0.22, 0.0, 0.64], 0.05, 0.125, Dark);
         tube(draw, 2, [side * 0.1, -0.2, 0.0], 0.05, 0.07, Bright);
     }
     for nodule in 0..14 {

@@ -99,9 +99,9 @@ fn header(options: &PhantomOptions, datatype: i16) -> [u8; DATA_STARTS] {
     put(123, &[2]); // xyzt_units: mm
     put(148, b"voxfit phantom");
     put(254, &1_i16.to_le_bytes()); // sform_code: scanner
-    for (axis, mm) in spacing.iter().enumerate() {
-        let middle = (options.size[axis] - 1) as f64 / 2.0 * options.spacing[axis];
-        put(280 + 16 * axis + 4 * axis, &mm.to_le_bytes());
+    for (axis, (size, mm)) in options.size.into_iter().zip(options.spacing).enumerate() {
+        let middle = (size - 1) as f64 / 2.0 * mm;
+        put(280 + 16 * axis + 4 * axis, &(mm as f32).to_le_bytes());
         put(280 + 16 * axis + 12, &(-middle as f32).to_le_bytes());
     }
     put(344, b"n+1\0");

@@ -44,7 +44,7 @@ pub struct PhantomOptions {
 
 impl Default for PhantomOptions {
     fn default() -> Self {
-        Self { cases: 12, size: [48, 40, 36], spacing: [1.0, 1.0, 1.2], ct: false, classes: 3, seed: 0 }
+        Self { cases: 12, size: [40, 32, 32], spacing: [1.0, 1.0, 1.2], ct: false, classes: 3, seed: 0 }
     }
 }
 

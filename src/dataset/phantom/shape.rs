@@ -41,6 +41,25 @@ impl Shape {
         }
     }
 
+    /// The middle, in the units of [`Point`].
+    pub fn centre(&self) -> Point {
+        match self {
+            Self::Ellipsoid { centre, .. } | Self::Tube { centre, .. } => *centre,
+        }
+    }
+
+    /// How far an ellipsoid reaches from its middle along a direction of length 1 (its support function), in the units
+    /// of [`Point`]: two of them do not touch where both reaches along the line between them are less than it. A
+    /// tube's radius.
+    pub fn reach(&self, [x, y, z]: Point) -> f64 {
+        match self {
+            Self::Ellipsoid { radii, turn: (cos, sin), .. } => {
+                norm([(cos * x + sin * y) * radii[0], (cos * y - sin * x) * radii[1], z * radii[2]])
+            }
+            Self::Tube { radius, .. } => *radius,
+        }
+    }
+
     /// The same ellipsoid, smaller by `factor`; a tube thinner by it.
     pub fn scaled(&self, factor: f64) -> Self {
         match self.clone() {

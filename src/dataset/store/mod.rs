@@ -12,7 +12,7 @@ mod write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::prepare::{self, Preparation};
 use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, parallel, read};
@@ -63,6 +63,22 @@ impl Store {
         memory: u64,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, DatasetError> {
+        Self::open_or_prepare_until(root, dataset, preparation, memory, progress, &AtomicBool::new(false))
+    }
+
+    /// [`open_or_prepare_within`](Self::open_or_prepare_within), given up between two cases once `stop` is raised; the
+    /// cases prepared by then are kept.
+    ///
+    /// # Errors
+    /// As [`open_or_prepare`](Self::open_or_prepare); [`DatasetError::Stopped`].
+    pub fn open_or_prepare_until(
+        root: &Path,
+        dataset: &Dataset,
+        preparation: &Preparation,
+        memory: u64,
+        progress: &(dyn Fn(usize, usize) + Sync),
+        stop: &AtomicBool,
+    ) -> Result<Self, DatasetError> {
         if preparation.normalisation.len() != dataset.channels.len() {
             return Err(DatasetError::invalid(
                 dataset.root.join(super::layout::DESCRIPTION),
@@ -101,6 +117,9 @@ impl Store {
             report();
             let costs: Vec<u64> = todo.iter().map(|&index| cost(&dataset.cases[index], preparation)).collect();
             parallel::run(&costs, memory, |position| {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(DatasetError::Stopped);
+                }
                 let index = todo[position];
                 let case = &dataset.cases[index];
                 let (image, labels) = prepare::case(case, dataset.classes.len(), dataset.ignore, preparation)?;

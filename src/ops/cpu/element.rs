@@ -236,8 +236,8 @@ mod tests {
         rounds_like::<bf16>(16, bf16::to_bits, |value| bf16::from_f32(value).to_bits());
         rounds_like::<f16>(13, f16::to_bits, |value| f16::from_f32(value).to_bits());
         // 1 + 2^-8 lies halfway between 1 and the next bf16: to even, down; 1 + 3 * 2^-8 goes up.
-        assert_eq!(<bf16 as Element>::from_f32(1.003_906_25).to_bits(), 0x3f80);
-        assert_eq!(<bf16 as Element>::from_f32(1.011_718_75).to_bits(), 0x3f82);
+        assert_eq!(<bf16 as Element>::from_f32(1.0 + 1.0 / 256.0).to_bits(), 0x3f80);
+        assert_eq!(<bf16 as Element>::from_f32(1.0 + 3.0 / 256.0).to_bits(), 0x3f82);
     }
 
     #[test]

@@ -89,6 +89,22 @@ pub fn input_gradient<E: Element>(gy: &[E], weight: &[f32], shape: &UpsampleShap
     input_gradient_on(isa(), gy, weight, shape, gx);
 }
 
+/// What one thread writes at a time: a tile of some channels of one sample.
+struct Task<'a, E> {
+    sample: usize,
+    /// The first of its channels.
+    channel: usize,
+    tile: Tile,
+    /// The parts of the output, in the order of channels.
+    pieces: Vec<&'a mut [E]>,
+}
+
+impl<E> Task<'_, E> {
+    fn new(sample: usize, channel: usize, tile: &Tile) -> Self {
+        Self { sample, channel, tile: *tile, pieces: Vec::new() }
+    }
+}
+
 /// Fewer tasks than this, and the rows of the product are split too.
 const TASKS: usize = 64;
 
@@ -109,19 +125,12 @@ fn forward_on<E: Element>(isa: Isa, x: &[E], weight: &[f32], bias: Option<&[f32]
     let group = channels_per_task(shape.outputs, shape.taps(), shape.batch * tiles.len());
 
     // Hand out the output: per sample, group of channels and tile, the pieces [channel, z, window's z].
-    struct Task<'a, E> {
-        sample: usize,
-        channel: usize,
-        tile: Tile,
-        pieces: Vec<&'a mut [E]>,
-    }
     let mut tasks: Vec<Task<E>> = Vec::new();
     let [_, out_y, out_x] = shape.output_size();
     for (sample, y) in y.chunks_mut(shape.output_len()).enumerate() {
         for (index, y) in y.chunks_mut(group * shape.voxels() * shape.taps()).enumerate() {
             let first = tasks.len();
-            let new = |&tile| Task { sample, channel: index * group, tile, pieces: Vec::new() };
-            tasks.extend(tiles.iter().map(new));
+            tasks.extend(tiles.iter().map(|tile| Task::new(sample, index * group, tile)));
             for channel in y.chunks_mut(shape.voxels() * shape.taps()) {
                 for (z, mut plane) in channel.chunks_mut(out_y * out_x).enumerate() {
                     let z = z / shape.stride[0];
@@ -153,18 +162,11 @@ fn input_gradient_on<E: Element>(isa: Isa, gy: &[E], weight: &[f32], shape: &Ups
     let tiles = tiles(shape, rows);
     let group = channels_per_task(shape.inputs, 1, shape.batch * tiles.len());
 
-    struct Task<'a, E> {
-        sample: usize,
-        channel: usize,
-        tile: Tile,
-        pieces: Vec<&'a mut [E]>,
-    }
     let mut tasks: Vec<Task<E>> = Vec::new();
     for (sample, gx) in gx.chunks_mut(shape.input_len()).enumerate() {
         for (index, gx) in gx.chunks_mut(group * shape.voxels()).enumerate() {
             let first = tasks.len();
-            let new = |&tile| Task { sample, channel: index * group, tile, pieces: Vec::new() };
-            tasks.extend(tiles.iter().map(new));
+            tasks.extend(tiles.iter().map(|tile| Task::new(sample, index * group, tile)));
             for mut channel in gx.chunks_mut(shape.voxels()) {
                 for task in &mut tasks[first..] {
                     let piece;

@@ -84,6 +84,11 @@ impl Blocking {
         FRONT + ((plane + self.halo[0]) * (self.rows + 2 * self.halo[1]) + self.halo[1]) * self.pitch
     }
 
+    /// Floats from a position to the same one of the next plane.
+    pub fn plane_distance(&self) -> usize {
+        (self.rows + 2 * self.halo[1]) * self.pitch
+    }
+
     /// What to add to a position to get where a tap reads.
     pub fn offset(&self, phase: [usize; 3], offset: [isize; 3]) -> isize {
         let index = self.source_phases.iter().position(|p| *p == phase).unwrap_or(0);

@@ -32,12 +32,16 @@ pub struct GatherTile<'a> {
     pub sums_stride: usize,
 }
 
-/// What a correlate tile reads: sums over `steps` vectors of `rows[r][p] * columns[c][p]`.
+/// What a correlate tile reads: sums over `steps` vectors of each of `planes` planes of `rows[r][p] * columns[c][p]`.
 #[derive(Clone, Copy)]
 pub struct CorrelateTile {
     pub rows: [*const f32; CORRELATE_ROWS],
     pub columns: [*const f32; CORRELATE_COLUMNS],
     pub steps: usize,
+    pub planes: usize,
+    /// Floats from a plane to the next.
+    pub row_stride: usize,
+    pub column_stride: usize,
 }
 
 pub type CorrelateSums = [[f32; CORRELATE_COLUMNS]; CORRELATE_ROWS];
@@ -81,7 +85,7 @@ pub unsafe fn gather_portable<const NV: usize>(tile: GatherTile<'_>) {
 }
 
 /// # Safety
-/// Every row and column must have `16 * steps` readable floats.
+/// Every row and column must have `16 * steps` readable floats in each plane.
 pub unsafe fn correlate_portable(tile: CorrelateTile) -> CorrelateSums {
     let mut sums = [[0.0; CORRELATE_COLUMNS]; CORRELATE_ROWS];
     // SAFETY: the caller's promise.
@@ -89,11 +93,14 @@ pub unsafe fn correlate_portable(tile: CorrelateTile) -> CorrelateSums {
         for (row, line) in tile.rows.iter().zip(&mut sums) {
             for (column, total) in tile.columns.iter().zip(line) {
                 let mut lanes = [0.0f32; LANES];
-                for step in 0..tile.steps {
-                    let a = *row.add(step * LANES).cast::<[f32; LANES]>();
-                    let b = *column.add(step * LANES).cast::<[f32; LANES]>();
-                    for lane in 0..LANES {
-                        lanes[lane] = a[lane].mul_add(b[lane], lanes[lane]);
+                for plane in 0..tile.planes {
+                    let (row, column) = (row.add(plane * tile.row_stride), column.add(plane * tile.column_stride));
+                    for step in 0..tile.steps {
+                        let a = *row.add(step * LANES).cast::<[f32; LANES]>();
+                        let b = *column.add(step * LANES).cast::<[f32; LANES]>();
+                        for lane in 0..LANES {
+                            lanes[lane] = a[lane].mul_add(b[lane], lanes[lane]);
+                        }
                     }
                 }
                 *total = lane_sum(lanes);
@@ -193,15 +200,18 @@ pub mod x86 {
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [[_mm512_setzero_ps(); CORRELATE_COLUMNS]; CORRELATE_ROWS];
-            for step in 0..tile.steps {
-                let mut rows = [_mm512_setzero_ps(); CORRELATE_ROWS];
-                for row in 0..CORRELATE_ROWS {
-                    rows[row] = _mm512_loadu_ps(tile.rows[row].add(step * LANES));
-                }
-                for column in 0..CORRELATE_COLUMNS {
-                    let values = _mm512_loadu_ps(tile.columns[column].add(step * LANES));
+            for plane in 0..tile.planes {
+                let (from, to) = (plane * tile.row_stride, plane * tile.column_stride);
+                for step in 0..tile.steps {
+                    let mut rows = [_mm512_setzero_ps(); CORRELATE_ROWS];
                     for row in 0..CORRELATE_ROWS {
-                        sums[row][column] = _mm512_fmadd_ps(rows[row], values, sums[row][column]);
+                        rows[row] = _mm512_loadu_ps(tile.rows[row].add(from + step * LANES));
+                    }
+                    for column in 0..CORRELATE_COLUMNS {
+                        let values = _mm512_loadu_ps(tile.columns[column].add(to + step * LANES));
+                        for row in 0..CORRELATE_ROWS {
+                            sums[row][column] = _mm512_fmadd_ps(rows[row], values, sums[row][column]);
+                        }
                     }
                 }
             }
@@ -236,14 +246,15 @@ pub mod x86 {
             for first_row in (0..CORRELATE_ROWS).step_by(R) {
                 for first_column in (0..CORRELATE_COLUMNS).step_by(C) {
                     let mut sums = [[[_mm256_setzero_ps(); 2]; C]; R];
-                    for step in 0..tile.steps {
+                    for index in 0..tile.planes * tile.steps {
+                        let (plane, step) = (index / tile.steps, index % tile.steps);
                         let mut rows = [[_mm256_setzero_ps(); 2]; R];
                         for row in 0..R {
-                            let at = tile.rows[first_row + row].add(step * LANES);
+                            let at = tile.rows[first_row + row].add(plane * tile.row_stride + step * LANES);
                             rows[row] = [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))];
                         }
                         for column in 0..C {
-                            let at = tile.columns[first_column + column].add(step * LANES);
+                            let at = tile.columns[first_column + column].add(plane * tile.column_stride + step * LANES);
                             let values = [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))];
                             for row in 0..R {
                                 for half in 0..2 {

@@ -141,23 +141,35 @@ impl Packed {
         totals: &mut [[f32; CORRELATE_ROWS]],
     ) {
         let (channel_stride, plane_stride) = gradient_strides(blocking, block);
-        for plane in 0..block.z.len() {
+        // Several small planes, or part of a large one, at a time.
+        let together = (CHUNK / plane_stride).clamp(1, block.z.len());
+        for plane in (0..block.z.len()).step_by(together) {
+            let planes = together.min(block.z.len() - plane);
             let origin = blocking.origin(plane);
             for start in (0..plane_stride).step_by(CHUNK) {
                 let length = CHUNK.min(plane_stride - start);
+                let row_reach = (planes - 1) * plane_stride + length;
+                let column_reach = (planes - 1) * blocking.plane_distance() + length;
                 // Beyond the last channel or column the last one is read again and the sum thrown away.
                 let rows = std::array::from_fn(|row| {
                     let channel = (first + row).min(shape.out_channels - 1);
-                    self.gradient[channel * channel_stride + plane * plane_stride + start..][..length].as_ptr()
+                    self.gradient[channel * channel_stride + plane * plane_stride + start..][..row_reach].as_ptr()
                 });
                 for (group, totals) in columns.chunks(CORRELATE_COLUMNS).zip(totals.chunks_mut(CORRELATE_COLUMNS)) {
                     let columns = std::array::from_fn(|column| {
                         let (_, offset) = group[column.min(group.len() - 1)];
                         let at = (offset + (origin + start) as isize) as usize;
-                        self.input[at..][..length].as_ptr()
+                        self.input[at..][..column_reach].as_ptr()
                     });
-                    let tile = CorrelateTile { rows, columns, steps: length / LANES };
-                    // SAFETY: the slices above are `16 * steps` floats long.
+                    let tile = CorrelateTile {
+                        rows,
+                        columns,
+                        steps: length / LANES,
+                        planes,
+                        row_stride: plane_stride,
+                        column_stride: blocking.plane_distance(),
+                    };
+                    // SAFETY: the slices above reach to the last vector of the last plane.
                     let sums = unsafe { run_tile(isa, tile) };
                     for (column, total) in totals.iter_mut().enumerate() {
                         for row in 0..CORRELATE_ROWS {

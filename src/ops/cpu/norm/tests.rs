@@ -121,7 +121,6 @@ impl<E: Element> Case<E> {
         Affine { gamma: &self.gamma, beta: &self.beta, slope: 0.01 }
     }
 
-    #[expect(clippy::type_complexity, reason = "a test's bundle")]
     fn run(&self, isa: Isa) -> (Statistics, Vec<E>, Vec<E>, AffineGradients) {
         let shape = &self.reference.shape;
         let statistics = statistics_on(isa, &self.x, shape, 1e-5);
@@ -224,9 +223,9 @@ fn the_reference_gradient_is_the_slope() {
 /// eps 1e-5; F.instance_norm, F.group_norm (2 groups), F.batch_norm (training); F.leaky_relu 0.01; backward of
 /// sin(1.9 i). The first six of y, the last six of gx, gamma's and beta's gradients summed over samples.
 #[test]
-#[expect(clippy::approx_constant, reason = "a value that happens to look like one")]
 fn follows_pytorch() {
-    let expected: [(Groups, [f64; 6], [f64; 6], [f64; 4], [f64; 4]); 3] = [
+    type Row = (Groups, [f64; 6], [f64; 6], [f64; 4], [f64; 4]);
+    let expected: [Row; 3] = [
         (
             Groups::Instance,
             [-0.0157575637, 0.219113873, 1.16982859, 0.829251805, -0.00642437904, 0.902000101],

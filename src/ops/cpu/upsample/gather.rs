@@ -21,9 +21,10 @@ pub(super) fn flat_mut(lines: &mut [Line]) -> &mut [f32] {
     bytemuck::cast_slice_mut(lines)
 }
 
-/// Lines for a row of `voxels`, with room for a whole one behind any voxel.
+/// Lines for a row of `voxels`, with room for a whole one behind any voxel. An odd number, so that rows do not fall
+/// into the same few sets of the caches.
 pub(super) fn row_lines(voxels: usize) -> usize {
-    voxels.div_ceil(LANES) + 1
+    (voxels.div_ceil(LANES) + 1) | 1
 }
 
 /// Reads up to sixteen elements from `at` on; zero in the lanes after the end.

@@ -70,8 +70,8 @@ impl Kernel for Transpose<'_> {
         let (blocks, rest) = self.panel.split_at_mut(whole);
         for (index, block) in blocks.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             let mut rows = [L::splat(0.0); ROWS];
-            for i in 0..ROWS {
-                rows[i] = read::<f32, L>(&self.rows[i * depth..], index * LANES);
+            for (row, from) in rows.iter_mut().zip(self.rows.chunks_exact(depth)) {
+                *row = read::<f32, L>(from, index * LANES);
             }
             // Each interleaving puts one bit of the row's number below the bits that are there: 4, then 2, then 1.
             for _ in 0..3 {
@@ -114,7 +114,7 @@ impl Scratch {
     fn prepare(&mut self, voxels: usize, depth: usize) -> usize {
         let panels = voxels.div_ceil(COLUMNS * LANES);
         self.columns.resize(panels * depth, [Line([0.0; LANES]); COLUMNS]);
-        let lines = panels * COLUMNS + 1;
+        let lines = (panels * COLUMNS + 1) | 1;
         debug_assert!(lines >= row_lines(voxels));
         self.rows.resize(ROWS * lines, Line([0.0; LANES]));
         panels

@@ -1,0 +1,102 @@
+//! A small network and samples for it, all from formulas, for the tests of a training step.
+#![allow(dead_code, reason = "each test takes what it needs")]
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use ndarray::{Array3, Array4};
+use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::network::{UNet, host};
+use voxfit::patch::Sample;
+use voxfit::train::step::{StepGradient, StepSettings, gradient};
+
+/// Voxels of a sample, z, y, x.
+pub const SIZE: [usize; 3] = [8, 12, 16];
+pub const CHANNELS: usize = 2;
+
+/// Four stages: two heads count. Kernels and strides of every kind.
+pub fn plan(norm: Norm) -> NetworkPlan {
+    let stage = |features, kernel, stride| Stage { features, kernel, stride, norm };
+    NetworkPlan {
+        in_channels: CHANNELS,
+        classes: 3,
+        stages: vec![
+            stage(4, [1, 3, 3], [1, 1, 1]),
+            stage(8, [3, 3, 3], [2, 2, 2]),
+            stage(12, [3, 1, 3], [1, 2, 2]),
+            stage(12, [3, 3, 3], [2, 1, 2]),
+        ],
+        deep_supervision: true,
+    }
+}
+
+/// The network of [`plan`] with every parameter from a formula of its place; see tests/network/reference.py.
+pub fn network(norm: Norm) -> UNet {
+    let mut network = UNet::new(&plan(norm), 0, &Device::flex());
+    for (number, parameter) in network.parameters.iter_mut().enumerate() {
+        let fan_in = match parameter.shape[..] {
+            // [in, out, kernel] of a transposed convolution, [out, in, kernel] of the others.
+            [first, second, z, y, x] => {
+                (if parameter.name.ends_with(".up.weight") { first } else { second }) as f64 * (z * y * x) as f64
+            }
+            _ => 0.0,
+        };
+        let values: Vec<f32> = (0..parameter.value.dims()[0])
+            .map(|i| {
+                let wave = (12.9898 * i as f64 + 0.7 * number as f64).sin();
+                (match parameter.shape.len() {
+                    5 => 2.0 * wave / fan_in.sqrt(),
+                    _ if parameter.name.ends_with(".gamma") => 1.0 + 0.2 * wave,
+                    _ => 0.1 * wave,
+                }) as f32
+            })
+            .collect();
+        let length = values.len();
+        parameter.value = Tensor::from_data(TensorData::new(values, [length]), &Device::flex());
+    }
+    network
+}
+
+/// Sample `number` of any step, three classes.
+pub fn sample(number: usize) -> Sample {
+    let [z, y, x] = SIZE;
+    let first = number * CHANNELS * z * y * x;
+    let values = (first..first + CHANNELS * z * y * x)
+        .map(|i| ((0.37 * i as f64).sin() + 0.5 * (0.011 * i as f64).cos()) as f32)
+        .collect();
+    Sample {
+        image: Array4::from_shape_vec((CHANNELS, z, y, x), values).unwrap(),
+        label: Array3::from_shape_fn((z, y, x), |(z, y, x)| ((number + z / 3 + y / 4 + x / 5) % 3) as u16),
+    }
+}
+
+pub fn settings(effective: usize, micro: usize, activations: FloatDType) -> StepSettings {
+    StepSettings { effective, micro, activations, ignore: None, loss_scale: 1.0, device: Device::flex() }
+}
+
+/// The step's gradient over `samples`.
+pub fn step(network: &UNet, settings: &StepSettings, samples: &[Sample]) -> StepGradient {
+    gradient(network, settings, |range| Ok::<_, std::convert::Infallible>(samples[range].to_vec())).unwrap()
+}
+
+/// All gradients behind one another.
+pub fn flat(step: &StepGradient) -> Vec<f32> {
+    step.gradients.iter().flat_map(host).collect()
+}
+
+/// `[batch, channel, z, y, x]`.
+pub fn images(samples: &[Sample]) -> Tensor<5> {
+    let values: Vec<f32> = samples.iter().flat_map(|sample| sample.image.iter().copied()).collect();
+    let [z, y, x] = SIZE;
+    Tensor::from_data(TensorData::new(values, [samples.len(), CHANNELS, z, y, x]), &Device::flex())
+}
+
+/// A tensor's values in f32, on the host.
+pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+    tensor.to_data().convert::<f32>().try_into_vec().unwrap()
+}
+
+/// ||a - b|| / ||b||.
+pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let difference: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    let norm: f64 = b.iter().map(|b| f64::from(*b).powi(2)).sum();
+    (difference / norm).sqrt()
+}
