@@ -56,11 +56,11 @@ pub fn run(args: &DevicesArgs) -> anyhow::Result<Exit> {
 fn cpu() -> Entry {
     let MemoryOfMachine { total, available, cgroup_limit } = machine::memory();
     let features = machine::features();
-    let has = |names: [&str; 2]| features.iter().any(|feature| names.contains(feature));
     let precisions = vec![
         Precision { name: "f32", native: true },
-        Precision { name: "bf16", native: has(["avx512bf16", "bf16"]) },
-        Precision { name: "f16", native: has(["avx512fp16", "fp16"]) },
+        // The operations of this version store these two and compute in f32, whatever the processor has.
+        Precision { name: "bf16", native: false },
+        Precision { name: "f16", native: false },
     ];
     Entry {
         device: "cpu",
@@ -98,8 +98,10 @@ fn absent(device: &'static str, built: bool) -> Entry {
 fn line(entry: &Entry) -> String {
     let mut parts = Vec::new();
     parts.extend(entry.threads.map(|threads| format!("{threads} threads")));
-    parts.extend(entry.available_bytes.map(|bytes| format!("{} available", terminal::size(bytes))));
-    parts.extend(entry.memory_bytes.map(|bytes| format!("of {}", terminal::size(bytes))));
+    parts.extend(entry.available_bytes.map(|bytes| match entry.memory_bytes {
+        Some(all) => format!("{} of {} available", terminal::size(bytes), terminal::size(all)),
+        None => format!("{} available", terminal::size(bytes)),
+    }));
     parts.extend(entry.cgroup_limit_bytes.map(|bytes| format!("cgroup limit {}", terminal::size(bytes))));
     if !entry.features.is_empty() {
         parts.push(entry.features.join(" "));
@@ -108,7 +110,9 @@ fn line(entry: &Entry) -> String {
         let names: Vec<String> = entry
             .precisions
             .iter()
-            .map(|Precision { name, native }| if *native { (*name).into() } else { format!("{name} (through f32)") })
+            .map(
+                |Precision { name, native }| if *native { (*name).into() } else { format!("{name} (computed in f32)") },
+            )
             .collect();
         parts.push(names.join(", "));
     }
