@@ -18,6 +18,25 @@ pub fn write_atomically<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), E>,
 ) -> Result<(), E> {
+    write(path, aside, fill)
+}
+
+/// Writes `path` as [`write_atomically`] does, for its owner alone: copies of patients' images in a cache.
+///
+/// # Errors
+/// Any failure of the file system or of `fill`.
+pub fn write_privately<E: From<io::Error>>(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), E>,
+) -> Result<(), E> {
+    write(path, |folder| temporary().tempfile_in(folder), fill)
+}
+
+fn write<E: From<io::Error>>(
+    path: &Path,
+    aside: impl FnOnce(&Path) -> io::Result<NamedTempFile>,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), E>,
+) -> Result<(), E> {
     let path = if path.is_symlink() { fs::canonicalize(path).unwrap_or(path.to_owned()) } else { path.to_owned() };
     if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
         let mut device = OpenOptions::new().write(true).open(&path)?;
@@ -42,13 +61,18 @@ pub fn write_atomically<E: From<io::Error>>(
     Ok(())
 }
 
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".voxfit-").suffix(".tmp");
+    builder
+}
+
 /// A temporary file in `folder`, to be renamed; it goes when dropped.
 ///
 /// # Errors
 /// A folder that cannot be written.
 pub fn aside(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".voxfit-").suffix(".tmp");
+    let mut builder = temporary();
     // Temporary files are their owner's alone, what becomes of this one is for whoever may read the folder.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -61,6 +85,14 @@ pub fn aside(folder: &Path) -> io::Result<NamedTempFile> {
 /// Any failure of the file system.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomically(path, |file| file.write_all(bytes))
+}
+
+/// Writes `bytes` to `path` as [`write_privately`] does.
+///
+/// # Errors
+/// Any failure of the file system.
+pub fn write_bytes_privately(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_privately(path, |file| file.write_all(bytes))
 }
 
 /// Makes a rename durable; on systems where a folder cannot be opened there is nothing to do.

@@ -143,7 +143,7 @@ pub fn remembered_until(
     let found = fingerprint_until(dataset, memory, stop)?;
     if let Ok(text) = toml::to_string(&found)
         && let Err(error) =
-            store::make_private(&cache.join(FOLDER)).and_then(|()| files::write_bytes(&path, text.as_bytes()))
+            store::make_private(&cache.join(FOLDER)).and_then(|()| files::write_bytes_privately(&path, text.as_bytes()))
     {
         tracing::debug!("{}: {error}; the fingerprint will be taken again next time", path.display());
     }

@@ -90,7 +90,7 @@ pub(super) fn describe(folder: &Path, dataset: &Dataset, digest: &str, preparati
         "cases": dataset.cases.len(),
         "preparation": preparation,
     });
-    files::write_bytes(&folder.join(MARKER), format!("{description:#}\n").as_bytes())
+    files::write_bytes_privately(&folder.join(MARKER), format!("{description:#}\n").as_bytes())
 }
 
 /// Removes what a killed writer left; only for the holder of the writer's lock.

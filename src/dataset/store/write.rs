@@ -44,7 +44,7 @@ pub(super) fn case(
     };
     let bytes = serde_json::to_vec(&header).map_err(io::Error::from).map_err(DatasetError::cache(path))?;
 
-    files::write_atomically(path, |file| {
+    files::write_privately(path, |file| {
         let mut file = Hashing { file, hash: Sha256::new() };
         file.write_all(MAGIC)?;
         file.write_all(&VERSION.to_le_bytes())?;
