@@ -110,7 +110,9 @@ fn line(entry: &Entry) -> String {
         let names: Vec<String> = entry
             .precisions
             .iter()
-            .map(|Precision { name, native }| if *native { (*name).into() } else { format!("{name} (computed in f32)") })
+            .map(
+                |Precision { name, native }| if *native { (*name).into() } else { format!("{name} (computed in f32)") },
+            )
             .collect();
         parts.push(names.join(", "));
     }
