@@ -43,9 +43,27 @@ pub fn float_type(activations: Activations) -> FloatDType {
 /// A sentence with the way out.
 pub fn check_type(device: &burn::tensor::Device, name: Device, activations: Activations) -> Result<(), String> {
     // The processor's own operations store any of the three and compute in f32.
-    if name == Device::Cpu || device.supports_dtype(burn::tensor::DType::from(float_type(activations))) {
-        return Ok(());
-    }
+    let can = name == Device::Cpu || device.supports_dtype(burn::tensor::DType::from(float_type(activations)));
+    if can { Ok(()) } else { Err(refusal(name, activations)) }
+}
+
+/// Why a device cannot train with an activation type, and what to do.
+fn refusal(name: Device, activations: Activations) -> String {
     let kind = format!("{activations:?}").to_lowercase();
-    Err(format!("{name} cannot compute in {kind}; set precision.activations = \"f32\" or take another device"))
+    format!("{name} cannot compute in {kind}; set precision.activations = \"f32\" or take another device")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_takes_every_type_and_a_device_without_one_says_so() {
+        let processor = open(Device::Cpu).unwrap();
+        for activations in [Activations::F32, Activations::Bf16, Activations::F16] {
+            assert_eq!(check_type(&processor, Device::Cpu, activations), Ok(()));
+        }
+        let text = refusal(Device::Vulkan(0), Activations::Bf16);
+        assert!(text.contains("vulkan:0 cannot compute in bf16; set precision.activations = \"f32\""), "{text}");
+    }
 }

@@ -99,7 +99,12 @@ pub fn save(path: &Path, network: &UNet, optimizer: Option<&Optimizer>, state: &
     fs::set_permissions(aside.path(), permissions).map_err(failed)?;
     fs::File::open(aside.path()).and_then(|file| file.sync_all()).map_err(failed)?;
     if path.exists() {
-        fs::rename(path, folder.join("previous.safetensors")).map_err(failed)?;
+        let previous = folder.join("previous.safetensors");
+        let _ = fs::remove_file(&previous);
+        // A second name, so that at no moment there is no checkpoint; a file system without links gets a rename.
+        if fs::hard_link(path, &previous).is_err() {
+            fs::rename(path, &previous).map_err(failed)?;
+        }
     }
     aside.persist(path).map_err(|error| failed(error.error))?;
     crate::files::sync_folder(folder).map_err(failed)
@@ -197,8 +202,13 @@ impl Checkpoint {
                 let mut tensors = Vec::new();
                 for name in names {
                     let name = format!("optimizer/{name}/{}", parameter.name);
-                    let found = self.tensors.remove(&name).ok_or_else(|| mismatch(path, &name, "is missing"))?;
-                    tensors.push(found.1);
+                    let (shape, values) =
+                        self.tensors.remove(&name).ok_or_else(|| mismatch(path, &name, "is missing"))?;
+                    if shape != parameter.shape {
+                        let problem = format!("has shape {shape:?}, not {:?}", parameter.shape);
+                        return Err(mismatch(path, &name, &problem));
+                    }
+                    tensors.push(values);
                 }
                 state.push(tensors);
             }
