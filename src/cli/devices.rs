@@ -1,8 +1,8 @@
 //! `voxfit devices`: what this build can compute on, and why it cannot on the rest.
 use clap::Args;
 use serde::Serialize;
+use voxfit::memory::machine::{self, MemoryOfMachine};
 
-use super::machine::{self, MemoryOfMachine};
 use super::{Exit, terminal};
 
 /// List the devices this build can use, and why the others cannot be used

@@ -7,7 +7,6 @@ mod devices;
 mod evaluate;
 mod interrupt;
 mod later;
-mod machine;
 mod phantom;
 mod predict;
 mod screen;

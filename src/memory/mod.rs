@@ -1,3 +1,4 @@
-//! What the process holds.
+//! What the process holds, and what there is to hold.
 pub mod least;
+pub mod machine;
 pub mod meter;

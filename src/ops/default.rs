@@ -7,11 +7,9 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, Scalar, Shape, Slice, TensorData};
 
+use super::cpu::loss::SMOOTH;
 use super::cpu::norm::Groups;
 use super::spec::{ConvSpec, LossSpec, NormSpec, UpsampleSpec};
-
-/// Added to both sides of the Dice ratio.
-pub const DICE_SMOOTH: f64 = 1e-5;
 
 fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     if tensor.dtype() == dtype { tensor } else { B::float_cast(tensor, dtype.into()) }
@@ -271,7 +269,7 @@ fn class_weights<B: Backend>(like: &FloatTensor<B>) -> FloatTensor<B> {
 pub fn loss<B: Backend>(logits: FloatTensor<B>, spec: LossSpec) -> FloatTensor<B> {
     let batch = logits.shape()[0];
     let soft = Softmax::<B>::new(logits, &spec);
-    let smooth = Scalar::from(DICE_SMOOTH);
+    let smooth = Scalar::from(SMOOTH);
     let upper = B::float_add_scalar(B::float_mul_scalar(soft.intersection, Scalar::from(2.0f32)), smooth);
     let dice = B::float_div(upper, B::float_add_scalar(soft.total, smooth));
     let dice = B::float_sum_dim(B::float_mul(dice.clone(), class_weights::<B>(&dice)), 1);
@@ -287,7 +285,7 @@ pub fn loss<B: Backend>(logits: FloatTensor<B>, spec: LossSpec) -> FloatTensor<B
 pub fn loss_gradient<B: Backend>(logits: FloatTensor<B>, upstream: FloatTensor<B>, spec: LossSpec) -> FloatTensor<B> {
     let (dtype, shape) = (logits.dtype(), logits.shape());
     let soft = Softmax::<B>::new(logits, &spec);
-    let smooth = Scalar::from(DICE_SMOOTH);
+    let smooth = Scalar::from(SMOOTH);
     // d(-Dice)/dp = (2I + e) / T^2 - 2 onehot / T with T = P + G + e, on labelled voxels.
     let total = B::float_add_scalar(soft.total, smooth);
     let upper = B::float_add_scalar(B::float_mul_scalar(soft.intersection, Scalar::from(2.0f32)), smooth);

@@ -15,7 +15,8 @@ use crate::config::{Activations, Auto, Config, ConfigError, Device, Fold, Resolv
 use crate::dataset::split::{Split, split};
 use crate::dataset::store::{Store, default_root};
 use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, fingerprint};
-use crate::memory::least::{self, Least};
+use crate::memory::least::Least;
+use crate::memory::machine;
 use crate::network::UNet;
 use crate::patch::augment::source_size;
 use crate::patch::sampler::Sampler;
@@ -274,7 +275,7 @@ fn refuse_impossible(resolved: &Resolved) -> Result<(), ConfigError> {
     let activation = if resolved.activations == Activations::F32 { 4 } else { 2 };
     let least = Least::of(&resolved.plan, resolved.patch, activation);
     let (needed, micro) = (least.total(resolved.micro), resolved.micro);
-    let Some(free) = least::available_bytes().filter(|free| needed > *free) else { return Ok(()) };
+    let Some(free) = machine::memory().available.filter(|free| needed > *free) else { return Ok(()) };
     let (key, cure) = if least.weights > free / 2 {
         ("network.features_max", "write a smaller one, or a smaller network.features")
     } else if micro > 1 && least.total(1) <= free {

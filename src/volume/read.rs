@@ -1,5 +1,4 @@
 //! Reads voxels straight into their place in the RAS array, a bounded piece of the file at a time.
-use std::fs;
 use std::path::Path;
 
 use ndarray::{Array4, ArrayViewMut3, Axis};
@@ -112,7 +111,7 @@ fn allocate<T: Copy + Default>(path: &Path, shape: [usize; 4]) -> Result<Array4<
     let needed = (count * size_of::<T>()) as u64;
     // Pages are handed out only when written: without this a file that unpacks to more than the machine has would
     // bring it down instead of being refused.
-    let free = available_memory();
+    let free = crate::memory::machine::memory().available;
     // The trial makes running out of address space an error; `vec!` would end the process.
     if free.is_some_and(|free| needed > free) || Vec::<T>::new().try_reserve_exact(count).is_err() {
         let [volumes, depth, height, width] = shape;
@@ -126,11 +125,4 @@ fn allocate<T: Copy + Default>(path: &Path, shape: [usize; 4]) -> Result<Array4<
     }
     Array4::from_shape_vec(shape, vec![T::default(); count])
         .map_err(|error| VolumeError::invalid(path, "dim", error.to_string(), "the volume is too large"))
-}
-
-/// Memory the system can give out now, where it says so.
-fn available_memory() -> Option<u64> {
-    let table = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
