@@ -4,7 +4,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Shape, bf16, f16};
 
 use super::backend::VolumeOps;
-use super::cpu::conv::{self, ConvShape};
+use super::cpu::conv::{self, ConvShape, Part, PartMut};
 use super::cpu::element::Element;
 use super::cpu::isa::isa;
 use super::cpu::loss::{self, LossShape, SampleGradient, SampleSums, Weights};
@@ -100,7 +100,8 @@ impl VolumeOps for Flex {
         let out = Shape::new([shape.batch, shape.out_channels, z, y, x]);
         by_type!(input, E => {
             let mut output = zeros::<E>(out);
-            conv::forward::<E>(isa(), &shape, input.storage(), weights.storage(), bias.storage(), output.storage_mut());
+            let input = [Part { values: input.storage::<E>(), channels: shape.in_channels, maps: None }];
+            conv::forward::<E>(isa(), &shape, &input, weights.storage(), bias.storage(), output.storage_mut());
             output
         })
     }
@@ -117,7 +118,8 @@ impl VolumeOps for Flex {
         let shape = conv_shape(out.dims(), &weights.shape(), spec);
         by_type!(gradient, E => {
             let mut result = zeros::<E>(out);
-            conv::input_gradient::<E>(isa(), &shape, gradient.storage(), weights.storage(), result.storage_mut());
+            let mut target = [PartMut { values: result.storage_mut(), channels: shape.in_channels }];
+            conv::input_gradient::<E>(isa(), &shape, gradient.storage(), weights.storage(), &mut target);
             result
         })
     }
@@ -132,14 +134,17 @@ impl VolumeOps for Flex {
         let (input, gradient) = (dense(input), dense(gradient));
         let (mut weight_sum, mut bias_sum) = (dense(weight_sum), dense(bias_sum));
         let shape = conv_shape(input.shape().dims(), &weight_sum.shape(), spec);
-        by_type!(input, E => conv::add_parameter_gradients::<E>(
-            isa(),
-            &shape,
-            input.storage(),
-            gradient.storage(),
-            weight_sum.storage_mut(),
-            bias_sum.storage_mut(),
-        ));
+        by_type!(input, E => {
+            let input = [Part { values: input.storage::<E>(), channels: shape.in_channels, maps: None }];
+            conv::add_parameter_gradients::<E>(
+                isa(),
+                &shape,
+                &input,
+                gradient.storage(),
+                weight_sum.storage_mut(),
+                bias_sum.storage_mut(),
+            );
+        });
         (weight_sum, bias_sum)
     }
 

@@ -17,6 +17,14 @@ pub trait Element: bytemuck::Pod + Send + Sync + std::fmt::Debug {
     /// Rounds and writes sixteen.
     fn store<L: Lanes>(lanes: L, to: &mut [Self; LANES]);
 
+    /// What [`Element::store`] would leave to be loaded again.
+    #[inline(always)]
+    fn round<L: Lanes>(lanes: L) -> L {
+        let mut stored = [Self::zeroed(); LANES];
+        Self::store(lanes, &mut stored);
+        Self::load(&stored)
+    }
+
     /// The first sixteen of `from`; panics where there are fewer.
     #[inline(always)]
     fn load16(from: &[Self]) -> [f32; LANES] {
@@ -89,6 +97,10 @@ impl Element for f32 {
     #[inline(always)]
     fn store<L: Lanes>(lanes: L, to: &mut [Self; LANES]) {
         lanes.store(to);
+    }
+    #[inline(always)]
+    fn round<L: Lanes>(lanes: L) -> L {
+        lanes
     }
 }
 

@@ -12,6 +12,7 @@ mod tests;
 
 use rayon::prelude::*;
 
+pub use self::kernels::Map;
 use self::kernels::{Apply, GradientSums, Moments, MomentsOf, WriteGradient};
 use super::element::Element;
 use super::isa::{Isa, dispatch, isa};
@@ -150,13 +151,21 @@ pub struct Affine<'a> {
     pub slope: f32,
 }
 
-/// What one row of voxels is mapped by.
-#[derive(Clone, Copy)]
-struct RowMap {
-    mean: f32,
-    scale: f32,
-    beta: f32,
-    slope: f32,
+/// What one row of voxels is mapped by: `z = (x - mean) * scale + beta`, then LeakyReLU.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowMap {
+    pub mean: f32,
+    /// `rstd * gamma`.
+    pub scale: f32,
+    pub beta: f32,
+    /// LeakyReLU's slope below zero.
+    pub slope: f32,
+}
+
+/// What every row of a norm's input is mapped by, `[batch, channel]`.
+pub fn row_maps(shape: &NormShape, statistics: &Statistics, affine: &Affine) -> Vec<RowMap> {
+    affine.check(shape, statistics);
+    (0..shape.rows()).map(|row| affine.row(shape, statistics, row)).collect()
 }
 
 impl Affine<'_> {

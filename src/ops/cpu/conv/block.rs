@@ -7,7 +7,9 @@
 use std::ops::Range;
 
 use super::shape::Direction;
+use super::source::Channel;
 use crate::ops::cpu::element::Element;
+use crate::ops::cpu::isa::Isa;
 
 /// Zeros before the first row of a channel's scratch: a tap may look one position to the left of it.
 const FRONT: usize = 16;
@@ -101,12 +103,13 @@ impl Blocking {
         block.y.len() * self.pitch
     }
 
-    /// Copies one channel `source` (`[z, y, x]` of `size`) into its scratch; every float of it is written.
+    /// Copies one channel (`[z, y, x]`) into its scratch; every float of it is written.
     pub fn pack<E: Element>(
         &self,
+        isa: Isa,
         direction: &Direction,
         block: &Block,
-        source: &[E],
+        source: Channel<'_, E>,
         scratch: &mut [f32],
         row: &mut Vec<f32>,
     ) {
@@ -125,7 +128,15 @@ impl Blocking {
                     match (z, y) {
                         (Some(z), Some(y)) => {
                             let from = (z * size[1] + y) * size[2];
-                            fill_row(&source[from..from + size[2]], step[2], phase[2], target, self.grid[2], row);
+                            if step[2] == 1 {
+                                let (values, padding) = target.split_at_mut(self.grid[2]);
+                                source.read(isa, from, values);
+                                padding.fill(0.0);
+                            } else {
+                                row.resize(size[2], 0.0);
+                                source.read(isa, from, row);
+                                every_second(row, phase[2], target);
+                            }
                         }
                         _ => target.fill(0.0),
                     }
@@ -142,24 +153,10 @@ fn source_index(position: usize, halo: usize, step: usize, phase: usize, size: u
     (index < size).then_some(index)
 }
 
-fn fill_row<E: Element>(
-    source: &[E],
-    step: usize,
-    phase: usize,
-    target: &mut [f32],
-    positions: usize,
-    row: &mut Vec<f32>,
-) {
-    if step == 1 {
-        E::widen(&source[..positions], &mut target[..positions]);
-        target[positions..].fill(0.0);
-        return;
+/// The values of one parity, and zeros after them.
+fn every_second(row: &[f32], phase: usize, target: &mut [f32]) {
+    let mut values = row.iter().skip(phase).step_by(2);
+    for target in target {
+        *target = values.next().copied().unwrap_or(0.0);
     }
-    row.resize(source.len(), 0.0);
-    E::widen(source, row);
-    let available = source.len().saturating_sub(phase).div_ceil(step).min(positions);
-    for (value, wide) in target.iter_mut().zip(row[phase.min(source.len())..].iter().step_by(step)).take(available) {
-        *value = *wide;
-    }
-    target[available..].fill(0.0);
 }

@@ -5,10 +5,10 @@ use rayon::prelude::*;
 
 use super::block::{Block, Blocking};
 use super::shape::{ConvShape, Direction, Gather};
+use super::source::{self, Part, PartMut, Targets};
 use super::tile::{self, GatherTile, LANES, ROWS, VECTORS};
 use crate::ops::cpu::element::Element;
 use crate::ops::cpu::isa::Isa;
-use crate::ops::cpu::shared::SharedSlice;
 
 /// Source channels packed at once, so that their scratch stays in the second-level cache.
 const CHANNEL_BLOCK: usize = 32;
@@ -84,36 +84,33 @@ thread_local! {
 /// has one number per result channel. Every element of `result` is written.
 pub fn run<E: Element>(
     isa: Isa,
+    batch: usize,
     direction: &Direction,
     weights: &PackedWeights,
     bias: Option<&[f32]>,
-    source: &[E],
-    result: &mut [E],
+    source: &[Part<'_, E>],
+    result: &mut [PartMut<'_, E>],
 ) {
-    let source_voxels: usize = direction.source_size.iter().product();
-    let result_voxels: usize = direction.result_size.iter().product();
     let (sources, results) = (weights.sources, weights.results);
-    if source_voxels * sources == 0 || result_voxels * results == 0 {
+    if direction.source_size.contains(&0) || direction.result_size.contains(&0) || batch * sources * results == 0 {
         return;
     }
-    let batch = source.len() / (sources * source_voxels);
     let blocking = Blocking::new(direction, sources.min(CHANNEL_BLOCK), SCRATCH);
     let blocks = blocking.blocks();
     let eights = results.div_ceil(ROWS);
     let shares = PIECES.div_ceil(batch * blocks.len()).min(eights.div_ceil(2)).max(1);
     let per_share = eights.div_ceil(shares);
     let shares = eights.div_ceil(per_share);
-    let result = SharedSlice::new(result);
+    let result = Targets::new(result);
     (0..batch * blocks.len() * shares).into_par_iter().for_each(|piece| {
         let share = piece % shares;
         let block = &blocks[piece / shares % blocks.len()];
         let sample = piece / shares / blocks.len();
         let groups = share * per_share..((share + 1) * per_share).min(eights);
-        let source = &source[sample * sources * source_voxels..][..sources * source_voxels];
         BUFFERS.with_borrow_mut(|[scratch, sums, row]| {
-            let work = Piece { isa, direction, blocking: &blocking, block, weights, groups };
-            work.compute(bias, source, source_voxels, scratch, sums, row);
-            work.write(sums, &result, sample * results * result_voxels, result_voxels);
+            let work = Piece { isa, direction, blocking: &blocking, block, weights, groups, sample };
+            work.compute(bias, source, scratch, sums, row);
+            work.write(sums, &result);
         });
     });
 }
@@ -127,6 +124,7 @@ struct Piece<'a> {
     weights: &'a PackedWeights,
     /// Eights of result channels.
     groups: std::ops::Range<usize>,
+    sample: usize,
 }
 
 impl Piece<'_> {
@@ -142,13 +140,13 @@ impl Piece<'_> {
     fn compute<E: Element>(
         &self,
         bias: Option<&[f32]>,
-        source: &[E],
-        source_voxels: usize,
+        source: &[Part<'_, E>],
         scratch: &mut Vec<f32>,
         sums: &mut Vec<f32>,
         row: &mut Vec<f32>,
     ) {
         let channel_stride = self.blocking.channel_stride();
+        let source_voxels = self.direction.source_size.iter().product();
         let sources = self.weights.sources;
         scratch.resize(channel_stride * CHANNEL_BLOCK.min(sources), 0.0);
         let channel_sums = self.channel_sums();
@@ -161,8 +159,8 @@ impl Piece<'_> {
         for first in (0..sources).step_by(CHANNEL_BLOCK) {
             let count = CHANNEL_BLOCK.min(sources - first);
             for (channel, target) in scratch.chunks_exact_mut(channel_stride).take(count).enumerate() {
-                let from = &source[(first + channel) * source_voxels..][..source_voxels];
-                self.blocking.pack(self.direction, self.block, from, target, row);
+                let from = source::channel(source, source_voxels, self.sample, first + channel);
+                self.blocking.pack(self.isa, self.direction, self.block, from, target, row);
             }
             for (index, gather) in self.direction.gathers.iter().enumerate() {
                 self.tiles(index, gather, first, count, scratch, &mut sums[index * rows * channel_sums..]);
@@ -204,8 +202,9 @@ impl Piece<'_> {
         }
     }
 
-    fn write<E: Element>(&self, sums: &[f32], result: &SharedSlice<'_, E>, sample: usize, voxels: usize) {
+    fn write<E: Element>(&self, sums: &[f32], result: &Targets<'_, E>) {
         let size = self.direction.result_size;
+        let voxels = size.iter().product();
         let step = self.direction.result_step;
         let rows = self.groups.len() * ROWS;
         let width = self.blocking.grid[2];
@@ -223,10 +222,10 @@ impl Piece<'_> {
                             continue;
                         }
                         let from = &sums[plane * self.plane_stride() + line * self.blocking.pitch..][..width];
-                        let to = sample + channel * voxels + (z * size[1] + y) * size[2];
+                        let to = (z * size[1] + y) * size[2];
                         // SAFETY: pieces differ in sample, block or channel, so no two write the same row; within a
                         // piece the phases of a row are written one after another by this thread.
-                        let to = unsafe { result.slice(to, size[2]) };
+                        let to = unsafe { result.slice(voxels, self.sample, channel, to, size[2]) };
                         if step[2] == 1 {
                             E::narrow(from, to);
                         } else {

@@ -5,10 +5,12 @@
 mod block;
 mod gather;
 mod shape;
+mod source;
 mod tile;
 mod weight;
 
 pub use shape::ConvShape;
+pub use source::{Part, PartMut};
 
 use gather::PackedWeights;
 use shape::Direction;
@@ -16,26 +18,42 @@ use shape::Direction;
 use super::element::Element;
 use super::isa::Isa;
 
-/// `input` `[batch, in, z, y, x]`, `weights` `[out, in, z, y, x]`, `bias` `[out]`; writes all of `output`
+/// `input` `[batch, in, z, y, x]` in parts, `weights` `[out, in, z, y, x]`, `bias` `[out]`; writes all of `output`
 /// `[batch, out, z, y, x]`.
-pub fn forward<E: Element>(isa: Isa, shape: &ConvShape, input: &[E], weights: &[f32], bias: &[f32], output: &mut [E]) {
+pub fn forward<E: Element>(
+    isa: Isa,
+    shape: &ConvShape,
+    input: &[Part<'_, E>],
+    weights: &[f32],
+    bias: &[f32],
+    output: &mut [E],
+) {
     let direction = Direction::forward(shape);
     let packed = PackedWeights::new(shape, &direction, false, weights);
-    gather::run(isa, &direction, &packed, Some(bias), input, output);
+    let mut output = [PartMut { values: output, channels: shape.out_channels }];
+    gather::run(isa, shape.batch, &direction, &packed, Some(bias), input, &mut output);
 }
 
-/// The input's gradient from the output's; writes all of `result` `[batch, in, z, y, x]`.
-pub fn input_gradient<E: Element>(isa: Isa, shape: &ConvShape, gradient: &[E], weights: &[f32], result: &mut [E]) {
+/// The input's gradient from the output's; writes all of `result` `[batch, in, z, y, x]`, which may be in parts. Where a
+/// part is normalised while it is read, this is the gradient of what was read.
+pub fn input_gradient<E: Element>(
+    isa: Isa,
+    shape: &ConvShape,
+    gradient: &[E],
+    weights: &[f32],
+    result: &mut [PartMut<'_, E>],
+) {
     let direction = Direction::backward(shape);
     let packed = PackedWeights::new(shape, &direction, true, weights);
-    gather::run(isa, &direction, &packed, None, gradient, result);
+    let gradient = [Part { values: gradient, channels: shape.out_channels, maps: None }];
+    gather::run(isa, shape.batch, &direction, &packed, None, &gradient, result);
 }
 
 /// Adds the gradients of weights (`[out, in, z, y, x]`) and bias (`[out]`), sample by sample.
 pub fn add_parameter_gradients<E: Element>(
     isa: Isa,
     shape: &ConvShape,
-    input: &[E],
+    input: &[Part<'_, E>],
     gradient: &[E],
     weights: &mut [f32],
     bias: &mut [f32],

@@ -49,6 +49,14 @@ fn indices(size: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
     (0..size[0]).flat_map(move |z| (0..size[1]).flat_map(move |y| (0..size[2]).map(move |x| (z, y, x))))
 }
 
+fn whole(values: &[f32], channels: usize) -> [Part<'_, f32>; 1] {
+    [Part { values, channels, maps: None }]
+}
+
+fn whole_mut(values: &mut [f32], channels: usize) -> [PartMut<'_, f32>; 1] {
+    [PartMut { values, channels }]
+}
+
 fn assert_close(found: &[f32], expected: &[f64], what: &str) {
     let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt().max(1e-3);
     let error = found.iter().zip(expected).map(|(f, e)| (f64::from(*f) - e).powi(2)).sum::<f64>().sqrt() / norm;
@@ -74,13 +82,13 @@ fn check(shape: ConvShape) {
     let mut bits: Option<[Vec<f32>; 3]> = None;
     for isa in Isa::available() {
         let mut out = vec![f32::NAN; output.len()];
-        forward(isa, &shape, &input, &weights, &bias, &mut out);
+        forward(isa, &shape, &whole(&input, shape.in_channels), &weights, &bias, &mut out);
         assert_close(&out, &output, "forward");
         let mut back = vec![f32::NAN; input.len()];
-        input_gradient(isa, &shape, &gradient, &weights, &mut back);
+        input_gradient(isa, &shape, &gradient, &weights, &mut whole_mut(&mut back, shape.in_channels));
         assert_close(&back, &input_grad, "input gradient");
         let (mut w, mut b) = (weights.clone(), vec![0.0; shape.out_channels]);
-        add_parameter_gradients(isa, &shape, &input, &gradient, &mut w, &mut b);
+        add_parameter_gradients(isa, &shape, &whole(&input, shape.in_channels), &gradient, &mut w, &mut b);
         assert_close(&w, &weight_grad, "weight gradient");
         let found = [out, back, w];
         match &bits {
@@ -120,12 +128,12 @@ fn a_sample_gives_the_same_bits_alone_and_in_a_batch() {
     let gradient = values(shape.batch * shape.out_channels * shape.out_voxels(), 4);
     let isa = Isa::detected();
     let (mut w, mut b) = (vec![0.0; shape.weights()], vec![0.0; shape.out_channels]);
-    add_parameter_gradients(isa, &shape, &input, &gradient, &mut w, &mut b);
+    add_parameter_gradients(isa, &shape, &whole(&input, shape.in_channels), &gradient, &mut w, &mut b);
     let (mut w1, mut b1) = (vec![0.0; shape.weights()], vec![0.0; shape.out_channels]);
     for n in 0..shape.batch {
         let input = &input[n * one.in_channels * one.in_voxels()..][..one.in_channels * one.in_voxels()];
         let gradient = &gradient[n * one.out_channels * one.out_voxels()..][..one.out_channels * one.out_voxels()];
-        add_parameter_gradients(isa, &one, input, gradient, &mut w1, &mut b1);
+        add_parameter_gradients(isa, &one, &whole(input, one.in_channels), gradient, &mut w1, &mut b1);
     }
     assert_eq!((w, b), (w1, b1));
 }
@@ -156,9 +164,13 @@ fn speed() {
                 })
                 .fold(f64::INFINITY, f64::min)
         };
-        let f = time(&mut || forward(isa, &shape, &input, &weights, &bias, &mut out));
-        let g = time(&mut || input_gradient(isa, &shape, &gradient, &weights, &mut back));
-        let h = time(&mut || add_parameter_gradients(isa, &shape, &input, &gradient, &mut w, &mut b));
+        let f = time(&mut || forward(isa, &shape, &whole(&input, shape.in_channels), &weights, &bias, &mut out));
+        let g = time(&mut || {
+            input_gradient(isa, &shape, &gradient, &weights, &mut whole_mut(&mut back, shape.in_channels))
+        });
+        let h = time(&mut || {
+            add_parameter_gradients(isa, &shape, &whole(&input, shape.in_channels), &gradient, &mut w, &mut b)
+        });
         println!(
             "{i}->{o} at {s}: forward {:.0}, input {:.0}, weight {:.0} GFLOP/s",
             flop / f / 1e9,

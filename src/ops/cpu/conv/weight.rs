@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::block::{Block, Blocking};
 use super::shape::{ConvShape, Direction};
+use super::source::{self, Part};
 use super::tile::{self, CORRELATE_COLUMNS, CORRELATE_ROWS, CorrelateSums, CorrelateTile, LANES};
 use crate::ops::cpu::element::Element;
 use crate::ops::cpu::isa::Isa;
@@ -18,7 +19,7 @@ const CHUNK: usize = 96 * LANES;
 
 /// Adds the weight gradient of a batch to `sum` (`[out, in, z, y, x]`); `input` is `[batch, in, z, y, x]`, `gradient`
 /// (of the output) `[batch, out, z, y, x]`.
-pub fn add<E: Element>(isa: Isa, shape: &ConvShape, input: &[E], gradient: &[E], sum: &mut [f32]) {
+pub fn add<E: Element>(isa: Isa, shape: &ConvShape, input: &[Part<'_, E>], gradient: &[E], sum: &mut [f32]) {
     let direction = Direction::forward(shape);
     if shape.in_voxels() * shape.in_channels * shape.out_channels == 0 {
         return;
@@ -26,11 +27,10 @@ pub fn add<E: Element>(isa: Isa, shape: &ConvShape, input: &[E], gradient: &[E],
     let blocking = Blocking::new(&direction, shape.in_channels, SCRATCH);
     let mut packed = Packed::default();
     for sample in 0..shape.batch {
-        let input = &input[sample * shape.in_channels * shape.in_voxels()..][..shape.in_channels * shape.in_voxels()];
         let gradient =
             &gradient[sample * shape.out_channels * shape.out_voxels()..][..shape.out_channels * shape.out_voxels()];
         for block in blocking.blocks() {
-            packed.fill(shape, &direction, &blocking, &block, input, gradient);
+            packed.fill(isa, shape, &direction, &blocking, &block, sample, input, gradient);
             packed.correlate(isa, shape, &direction, &blocking, &block, sum);
         }
     }
@@ -50,13 +50,16 @@ fn gradient_strides(blocking: &Blocking, block: &Block) -> (usize, usize) {
 }
 
 impl Packed {
+    #[allow(clippy::too_many_arguments)]
     fn fill<E: Element>(
         &mut self,
+        isa: Isa,
         shape: &ConvShape,
         direction: &Direction,
         blocking: &Blocking,
         block: &Block,
-        input: &[E],
+        sample: usize,
+        input: &[Part<'_, E>],
         gradient: &[E],
     ) {
         let channel_stride = blocking.channel_stride();
@@ -64,8 +67,8 @@ impl Packed {
         self.input.par_chunks_exact_mut(channel_stride).enumerate().for_each_init(
             Vec::new,
             |row, (channel, target)| {
-                let source = &input[channel * shape.in_voxels()..][..shape.in_voxels()];
-                blocking.pack(direction, block, source, target, row);
+                let source = source::channel(input, shape.in_voxels(), sample, channel);
+                blocking.pack(isa, direction, block, source, target, row);
             },
         );
         let (channel_stride, plane_stride) = gradient_strides(blocking, block);

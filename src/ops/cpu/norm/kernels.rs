@@ -98,7 +98,7 @@ fn moments<E: Element, L: Lanes>(x: &[E]) -> Moments {
 
 /// A [`RowMap`] in all lanes.
 #[derive(Clone, Copy)]
-struct Map<L> {
+pub struct Map<L> {
     mean: L,
     scale: L,
     beta: L,
@@ -107,13 +107,14 @@ struct Map<L> {
 
 impl<L: Lanes> Map<L> {
     #[inline(always)]
-    fn new(map: RowMap) -> Self {
+    pub fn new(map: RowMap) -> Self {
         let (mean, scale) = (L::splat(map.mean), L::splat(map.scale));
         Self { mean, scale, beta: L::splat(map.beta), slope: L::splat(map.slope) }
     }
 
+    /// The activated value of `x`.
     #[inline(always)]
-    fn forward(&self, x: L) -> L {
+    pub fn forward(&self, x: L) -> L {
         let z = x.sub(self.mean).fma(self.scale, self.beta);
         L::select_gt(z, L::splat(0.0), z, z.mul(self.slope))
     }
