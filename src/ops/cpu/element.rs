@@ -7,6 +7,8 @@ use super::isa::{Isa, Kernel, LANES, Lanes, PortableLanes, dispatch, isa};
 pub trait Element: bytemuck::Pod + Send + Sync + std::fmt::Debug {
     /// The name in configurations: `f32`, `bf16`, `f16`.
     const NAME: &'static str;
+    /// Whether products are of numbers rounded to bf16, two at a time ([`crate::ops::cpu::conv`] says how).
+    const DOT: bool = false;
 
     /// The exact value.
     fn to_f32(self) -> f32;
@@ -106,6 +108,7 @@ impl Element for f32 {
 
 impl Element for bf16 {
     const NAME: &'static str = "bf16";
+    const DOT: bool = true;
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)

@@ -171,6 +171,10 @@ mod tests {
             put(L::load_bf16(&half));
             a.store_f16(&mut half);
             put(L::load_f16(&half));
+            a.store_bf16(&mut half);
+            let even = L::load_bf16(&half);
+            b.store_bf16(&mut half);
+            put(L::pair_bf16(even, L::load_bf16(&half)));
             out
         }
     }

@@ -1,19 +1,19 @@
 //! Blocks of positions and the scratch they are computed in.
 //!
-//! A block is all of x, some rows of y and some planes of z. Its source is copied once into f32 scratch with zeros
-//! around the volume, so that the inner loop has no edge to look at: rows are `pitch` apart, one zero longer than the
-//! grid where a tap reaches sideways (the zero after a row is also the one before the next), and a run of positions
-//! over whole rows is contiguous. What is computed at the padding is thrown away.
+//! A block is all of x, some rows of y and some planes of z. Its source is copied once into scratch, in the form in
+//! which it is multiplied, normalised and activated on the way where that is due, with zeros around the volume, so that
+//! the inner loop has no edge to look at: rows are `pitch` apart, one zero longer than the grid where a tap reaches
+//! sideways (the zero after a row is also the one before the next), and a run of positions over whole rows is
+//! contiguous. What is computed at the padding is thrown away.
 use std::ops::Range;
 
 use super::shape::Direction;
-use super::source::Channel;
-use crate::ops::cpu::element::Element;
-use crate::ops::cpu::isa::Isa;
+use super::source::Row;
+use crate::ops::cpu::isa::{Kernel, LANES, Lanes};
 
 /// Zeros before the first row of a channel's scratch: a tap may look one position to the left of it.
 const FRONT: usize = 16;
-/// Readable floats after the last row: a tile may run over by almost three vectors.
+/// Readable elements after the last row: a tile may run over by almost three vectors.
 const BACK: usize = 64;
 
 /// How the grid is cut, and how scratch is laid out; depends on the shapes alone, never on threads.
@@ -37,7 +37,7 @@ pub struct Block {
 }
 
 impl Blocking {
-    /// Cuts the grid so that `channels` channels of scratch take about `budget` floats.
+    /// Cuts the grid so that `channels` channels of scratch take about `budget` elements.
     pub fn new(direction: &Direction, channels: usize, budget: usize) -> Self {
         let grid = direction.grid;
         let halo = direction.halo();
@@ -76,7 +76,7 @@ impl Blocking {
         blocks
     }
 
-    /// Floats of scratch per channel.
+    /// Elements of scratch per channel.
     pub fn channel_stride(&self) -> usize {
         FRONT + self.source_phases.len() * self.phase_stride + BACK
     }
@@ -86,7 +86,7 @@ impl Blocking {
         FRONT + ((plane + self.halo[0]) * (self.rows + 2 * self.halo[1]) + self.halo[1]) * self.pitch
     }
 
-    /// Floats from a position to the same one of the next plane.
+    /// Elements from a position to the same one of the next plane.
     pub fn plane_distance(&self) -> usize {
         (self.rows + 2 * self.halo[1]) * self.pitch
     }
@@ -102,48 +102,52 @@ impl Blocking {
     pub fn plane_positions(&self, block: &Block) -> usize {
         block.y.len() * self.pitch
     }
+}
 
-    /// Copies one channel (`[z, y, x]`) into its scratch; every float of it is written.
-    pub fn pack<E: Element>(
-        &self,
-        isa: Isa,
-        direction: &Direction,
-        block: &Block,
-        source: Channel<'_, E>,
-        scratch: &mut [f32],
-        row: &mut Vec<f32>,
-    ) {
-        let size = direction.source_size;
-        let step = direction.source_step;
-        scratch[..FRONT].fill(0.0);
-        let rows = self.rows + 2 * self.halo[1];
+/// Copies one channel (`[z, y, x]`) into its scratch; every element of it is written.
+pub(super) struct Pack<'a, T, R> {
+    pub blocking: &'a Blocking,
+    pub direction: &'a Direction,
+    pub block: &'a Block,
+    pub source: R,
+    pub scratch: &'a mut [T],
+    /// Room for a row that is read by parity.
+    pub row: &'a mut Vec<T>,
+}
+
+impl<T: Copy + Default, R: Row<T>> Kernel for Pack<'_, T, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { blocking, direction, block, source, scratch, row } = self;
+        let (size, step, halo) = (direction.source_size, direction.source_step, blocking.halo);
+        let (width, pitch) = (blocking.grid[2], blocking.pitch);
+        row.resize(size[2].next_multiple_of(LANES), T::default());
+        scratch[..FRONT].fill(T::default());
         let mut at = FRONT;
-        for phase in &self.source_phases {
-            for plane in 0..self.planes + 2 * self.halo[0] {
-                let z = source_index(block.z.start + plane, self.halo[0], step[0], phase[0], size[0]);
-                for line in 0..rows {
-                    let target = &mut scratch[at..at + self.pitch];
-                    at += self.pitch;
-                    let y = source_index(block.y.start + line, self.halo[1], step[1], phase[1], size[1]);
+        for phase in &blocking.source_phases {
+            for plane in 0..blocking.planes + 2 * halo[0] {
+                let z = source_index(block.z.start + plane, halo[0], step[0], phase[0], size[0]);
+                for line in 0..blocking.rows + 2 * halo[1] {
+                    let y = source_index(block.y.start + line, halo[1], step[1], phase[1], size[1]);
+                    // Upwards, so that what whole vectors write beyond a row is written over by the next.
+                    let target = &mut scratch[at..];
+                    at += pitch;
                     match (z, y) {
-                        (Some(z), Some(y)) => {
-                            let from = (z * size[1] + y) * size[2];
-                            if step[2] == 1 {
-                                let (values, padding) = target.split_at_mut(self.grid[2]);
-                                source.read(isa, from, values);
-                                padding.fill(0.0);
-                            } else {
-                                row.resize(size[2], 0.0);
-                                source.read(isa, from, row);
-                                every_second(row, phase[2], target);
-                            }
+                        (Some(z), Some(y)) if step[2] == 1 => {
+                            source.read::<L>((z * size[1] + y) * size[2], width, target);
+                            target[width..pitch].fill(T::default());
                         }
-                        _ => target.fill(0.0),
+                        (Some(z), Some(y)) => {
+                            source.read::<L>((z * size[1] + y) * size[2], size[2], row);
+                            every_second(&row[..size[2]], phase[2], &mut target[..pitch]);
+                        }
+                        _ => target[..pitch].fill(T::default()),
                     }
                 }
             }
         }
-        scratch[at..at + BACK].fill(0.0);
+        scratch[at..at + BACK].fill(T::default());
     }
 }
 
@@ -154,9 +158,13 @@ fn source_index(position: usize, halo: usize, step: usize, phase: usize, size: u
 }
 
 /// The values of one parity, and zeros after them.
-fn every_second(row: &[f32], phase: usize, target: &mut [f32]) {
-    let mut values = row.iter().skip(phase).step_by(2);
-    for target in target {
-        *target = values.next().copied().unwrap_or(0.0);
+#[inline(always)]
+fn every_second<T: Copy + Default>(row: &[T], phase: usize, target: &mut [T]) {
+    let row = &row[phase.min(row.len())..];
+    let count = row.len().div_ceil(2).min(target.len());
+    let (values, rest) = target.split_at_mut(count);
+    for (index, value) in values.iter_mut().enumerate() {
+        *value = row[2 * index];
     }
+    rest.fill(T::default());
 }

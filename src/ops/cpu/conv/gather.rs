@@ -3,78 +3,19 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::block::{Block, Blocking};
-use super::shape::{ConvShape, Direction, Gather};
-use super::source::{self, Part, PartMut, Targets};
+use super::block::{Block, Blocking, Pack};
+use super::operands::Operands;
+use super::shape::{Direction, Gather};
+use super::source::{Pair, Part, PartMut, Targets, channel};
 use super::tile::{self, GatherTile, LANES, ROWS, VECTORS};
+use super::weights::{CHANNEL_BLOCK, PackedWeights};
 use crate::ops::cpu::element::Element;
-use crate::ops::cpu::isa::Isa;
+use crate::ops::cpu::isa::{Isa, dispatch};
 
-/// Source channels packed at once, so that their scratch stays in the second-level cache.
-const CHANNEL_BLOCK: usize = 32;
 /// Floats of scratch for one channel block: 640 KiB.
 const SCRATCH: usize = 160 * 1024;
 /// Fewer pieces of work than this and the result channels are shared out too.
 const PIECES: usize = 8;
-
-/// Weights laid out as the tiles read them: `[gather][channel block][8 results][channel][tap][8]`.
-pub struct PackedWeights {
-    values: Vec<f32>,
-    starts: Vec<usize>,
-    sources: usize,
-    results: usize,
-}
-
-impl PackedWeights {
-    /// `weights` is `[out, in, z, y, x]`; for the backward direction source and result change places.
-    pub fn new(shape: &ConvShape, direction: &Direction, backward: bool, weights: &[f32]) -> Self {
-        let (sources, results) =
-            if backward { (shape.out_channels, shape.in_channels) } else { (shape.in_channels, shape.out_channels) };
-        let groups = results.div_ceil(ROWS);
-        let taps = shape.taps();
-        let mut starts = Vec::new();
-        let mut length = 0;
-        for gather in &direction.gathers {
-            starts.push(length);
-            length += groups * ROWS * sources * gather.taps.len();
-        }
-        let mut values = vec![0.0f32; length];
-        let mut rest = &mut values[..];
-        let mut jobs = Vec::new();
-        for gather in &direction.gathers {
-            for first in (0..sources).step_by(CHANNEL_BLOCK) {
-                let count = CHANNEL_BLOCK.min(sources - first);
-                for group in 0..groups {
-                    let (job, tail) = rest.split_at_mut(count * gather.taps.len() * ROWS);
-                    rest = tail;
-                    jobs.push((gather, first, count, group, job));
-                }
-            }
-        }
-        jobs.into_par_iter().for_each(|(gather, first, count, group, job)| {
-            let mut at = job.iter_mut();
-            for source in first..first + count {
-                for tap in &gather.taps {
-                    for (row, value) in at.by_ref().take(ROWS).enumerate() {
-                        let result = group * ROWS + row;
-                        if result < results {
-                            let pair = if backward { source * results + result } else { result * sources + source };
-                            *value = weights[pair * taps + tap.weight];
-                        }
-                    }
-                }
-            }
-        });
-        Self { values, starts, sources, results }
-    }
-
-    /// The weights of 8 results and one channel block.
-    fn tile(&self, gather: usize, taps: usize, first_source: usize, count: usize, group: usize) -> &[f32] {
-        let groups = self.results.div_ceil(ROWS);
-        let start = self.starts[gather] + groups * ROWS * taps * first_source + group * count * taps * ROWS;
-        &self.values[start..start + count * taps * ROWS]
-    }
-}
 
 thread_local! {
     static BUFFERS: RefCell<[Vec<f32>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
@@ -146,9 +87,8 @@ impl Piece<'_> {
         row: &mut Vec<f32>,
     ) {
         let channel_stride = self.blocking.channel_stride();
-        let source_voxels = self.direction.source_size.iter().product();
         let sources = self.weights.sources;
-        scratch.resize(channel_stride * CHANNEL_BLOCK.min(sources), 0.0);
+        scratch.resize(channel_stride * self.weights.scratch_channels(), 0.0);
         let channel_sums = self.channel_sums();
         let rows = self.groups.len() * ROWS;
         sums.resize(self.direction.gathers.len() * rows * channel_sums, 0.0);
@@ -158,24 +98,58 @@ impl Piece<'_> {
         }
         for first in (0..sources).step_by(CHANNEL_BLOCK) {
             let count = CHANNEL_BLOCK.min(sources - first);
-            for (channel, target) in scratch.chunks_exact_mut(channel_stride).take(count).enumerate() {
-                let from = source::channel(source, source_voxels, self.sample, first + channel);
-                self.blocking.pack(self.isa, self.direction, self.block, from, target, row);
-            }
+            self.pack(source, first..first + count, scratch, row);
             for (index, gather) in self.direction.gathers.iter().enumerate() {
                 self.tiles(index, gather, first, count, scratch, &mut sums[index * rows * channel_sums..]);
             }
         }
     }
 
+    /// Fills the scratch of some channels, or of pairs of them.
+    fn pack<E: Element>(
+        &self,
+        source: &[Part<'_, E>],
+        channels: std::ops::Range<usize>,
+        scratch: &mut [f32],
+        row: &mut Vec<f32>,
+    ) {
+        let Self { isa, direction, blocking, block, .. } = *self;
+        let voxels = direction.source_size.iter().product();
+        let from = |index| channel(source, voxels, self.sample, index);
+        let mut targets = scratch.chunks_exact_mut(blocking.channel_stride());
+        if self.weights.operands == Operands::Paired {
+            for (even, scratch) in channels.clone().step_by(2).zip(targets) {
+                let odd = (even + 1 < channels.end).then(|| from(even + 1));
+                let source = Pair { even: from(even), odd };
+                dispatch(isa, Pack { blocking, direction, block, source, scratch, row });
+            }
+            return;
+        }
+        for (index, scratch) in channels.clone().zip(&mut targets) {
+            dispatch(isa, Pack { blocking, direction, block, source: from(index), scratch, row });
+        }
+        if self.weights.operands == Operands::Widened
+            && channels.len() % 2 == 1
+            && let Some(missing) = targets.next()
+        {
+            missing.fill(0.0);
+        }
+    }
+
     fn tiles(&self, index: usize, gather: &Gather, first: usize, count: usize, scratch: &[f32], sums: &mut [f32]) {
-        let taps: Vec<isize> = gather.taps.iter().map(|tap| self.blocking.offset(tap.phase, tap.offset)).collect();
+        let operands = self.weights.operands;
+        let channel_stride = self.blocking.channel_stride();
+        let reads = gather.taps.iter().map(|tap| self.blocking.offset(tap.phase, tap.offset));
+        let taps: Vec<isize> = match operands {
+            Operands::Widened => reads.flat_map(|read| [read + channel_stride as isize, read]).collect(),
+            _ => reads.collect(),
+        };
         if taps.is_empty() {
             return;
         }
         let vectors = self.plane_stride() / LANES;
         for (slot, group) in self.groups.clone().enumerate() {
-            let weights = self.weights.tile(index, taps.len(), first, count, group);
+            let weights = self.weights.tile(index, gather.taps.len(), first, count, group);
             for plane in 0..self.block.z.len() {
                 let origin = self.blocking.origin(plane);
                 let plane_sums = slot * ROWS * self.channel_sums() + plane * self.plane_stride();
@@ -186,16 +160,16 @@ impl Piece<'_> {
                     let at = vector * LANES;
                     let tile = GatherTile {
                         source: scratch[origin + at..].as_ptr(),
-                        channel_stride: self.blocking.channel_stride(),
-                        channels: count,
+                        unit_stride: channel_stride * operands.per_unit(),
+                        units: operands.units(count),
                         taps: &taps,
                         weights: weights.as_ptr(),
                         sums: sums[plane_sums + at..].as_mut_ptr(),
                         sums_stride: self.channel_sums(),
                     };
                     // SAFETY: `Blocking` leaves readable floats on both sides of every tap of every tile, `weights` has
-                    // count * taps * 8 floats, and the sums of 8 channels hold whole vectors of every plane.
-                    unsafe { run_tile(self.isa, take, tile) };
+                    // 8 floats for every tap of every unit, and the sums of 8 channels hold whole vectors of every plane.
+                    unsafe { tile::gather(self.isa, operands, take, tile) };
                     vector += take;
                 }
             }
@@ -236,31 +210,6 @@ impl Piece<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// # Safety
-/// As [`tile::gather_portable`]; `isa` must be one the processor has.
-unsafe fn run_tile(isa: Isa, vectors: usize, tile: GatherTile<'_>) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match (isa, vectors) {
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512 | Isa::Avx512Bf16, 1) => tile::x86::gather_avx512::<1>(tile),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512 | Isa::Avx512Bf16, 2) => tile::x86::gather_avx512::<2>(tile),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512 | Isa::Avx512Bf16, _) => tile::x86::gather_avx512::<3>(tile),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, 1) => tile::x86::gather_avx2::<1>(tile),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, 2) => tile::x86::gather_avx2::<2>(tile),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, _) => tile::x86::gather_avx2::<3>(tile),
-            (_, 1) => tile::gather_portable::<1>(tile),
-            (_, 2) => tile::gather_portable::<2>(tile),
-            (_, _) => tile::gather_portable::<3>(tile),
         }
     }
 }

@@ -1,19 +1,23 @@
 //! 3D convolution on the processor: 1 and 3 wide kernels, stride 1 and 2, forward and both gradients.
 //!
-//! Values are stored in f32, bf16 or f16 and multiplied and added in f32. Every sum has one order, fixed by the shapes
-//! of one sample: threads, instruction set and micro-batch change no bit.
+//! Values are stored in f32, bf16 or f16; f32 and f16 are multiplied in f32, bf16 in pairs ([`operands`]); all sums are in
+//! f32. Every sum has one order, fixed by the shapes of one sample: threads, instruction set and micro-batch change no bit.
 mod block;
 mod gather;
+mod operands;
 mod shape;
 mod source;
 mod tile;
+mod transpose;
 mod weight;
+mod weights;
 
 pub use shape::ConvShape;
 pub use source::{Part, PartMut};
 
-use gather::PackedWeights;
+use operands::Operands;
 use shape::Direction;
+use weights::PackedWeights;
 
 use super::element::Element;
 use super::isa::Isa;
@@ -29,7 +33,7 @@ pub fn forward<E: Element>(
     output: &mut [E],
 ) {
     let direction = Direction::forward(shape);
-    let packed = PackedWeights::new(shape, &direction, false, weights);
+    let packed = PackedWeights::new(shape, &direction, false, Operands::of::<E>(isa), weights);
     let mut output = [PartMut { values: output, channels: shape.out_channels }];
     gather::run(isa, shape.batch, &direction, &packed, Some(bias), input, &mut output);
 }
@@ -44,7 +48,7 @@ pub fn input_gradient<E: Element>(
     result: &mut [PartMut<'_, E>],
 ) {
     let direction = Direction::backward(shape);
-    let packed = PackedWeights::new(shape, &direction, true, weights);
+    let packed = PackedWeights::new(shape, &direction, true, Operands::of::<E>(isa), weights);
     let gradient = [Part { values: gradient, channels: shape.out_channels, maps: None }];
     gather::run(isa, shape.batch, &direction, &packed, None, &gradient, result);
 }
@@ -64,3 +68,5 @@ pub fn add_parameter_gradients<E: Element>(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod speed;

@@ -4,8 +4,8 @@
 //! A part may be kept as it was before its normalisation: the norm, the affine map and the LeakyReLU are then applied to
 //! every row as it is read, and rounded to the stored type, so that the values are those a separate pass would have
 //! written, bit for bit.
-use crate::ops::cpu::element::Element;
-use crate::ops::cpu::isa::{Isa, Kernel, LANES, Lanes, dispatch};
+use crate::ops::cpu::element::{Element, load_tail, sixteen};
+use crate::ops::cpu::isa::{LANES, Lanes};
 use crate::ops::cpu::norm::{Map, RowMap};
 use crate::ops::cpu::shared::SharedSlice;
 
@@ -30,8 +30,9 @@ pub struct PartMut<'a, E> {
 /// One channel of one sample.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Channel<'a, E> {
-    pub values: &'a [E],
-    pub map: Option<RowMap>,
+    /// From the channel's first voxel to the end of the part: vectors may be read beyond the channel.
+    values: &'a [E],
+    map: Option<RowMap>,
 }
 
 /// Channel `channel` of sample `sample` of the concatenated parts.
@@ -40,53 +41,69 @@ pub(super) fn channel<'a, E>(parts: &[Part<'a, E>], voxels: usize, sample: usize
     for part in parts {
         if index < part.channels {
             let row = sample * part.channels + index;
-            return Channel { values: &part.values[row * voxels..][..voxels], map: part.maps.map(|maps| maps[row]) };
+            return Channel { values: &part.values[row * voxels..], map: part.maps.map(|maps| maps[row]) };
         }
         index -= part.channels;
     }
     panic!("channel {channel} of a convolution's input that has fewer");
 }
 
+/// Reads rows of voxels in the form in which a kernel multiplies them.
+pub(super) trait Row<T> {
+    /// Writes the voxels `from..from + width` to the start of `to`, whole vectors of them: `to` has room for 15 more.
+    fn read<L: Lanes>(&self, from: usize, width: usize, to: &mut [T]);
+}
+
 impl<E: Element> Channel<'_, E> {
-    /// Widens `self.values[from..from + to.len()]` into `to`, normalised and activated where that is due.
-    pub fn read(&self, isa: Isa, from: usize, to: &mut [f32]) {
-        dispatch(isa, Read { from: &self.values[from..from + to.len()], map: self.map, to });
+    /// Sixteen voxels from `at`, normalised and activated where that is due.
+    #[inline(always)]
+    fn lanes<L: Lanes>(&self, at: usize) -> L {
+        let values = &self.values[at..];
+        let raw: L = if values.len() >= LANES { E::load(sixteen(values)) } else { load_tail(values, 0.0) };
+        match self.map {
+            Some(map) => E::round(Map::<L>::new(map).forward(raw)),
+            None => raw,
+        }
     }
 }
 
-struct Read<'a, E> {
-    from: &'a [E],
-    map: Option<RowMap>,
-    to: &'a mut [f32],
+/// In f32.
+impl<E: Element> Row<f32> for Channel<'_, E> {
+    #[inline(always)]
+    fn read<L: Lanes>(&self, from: usize, width: usize, to: &mut [f32]) {
+        for (x, to) in (0..width).step_by(LANES).zip(to.as_chunks_mut::<LANES>().0) {
+            self.lanes::<L>(from + x).store(to);
+        }
+    }
 }
 
-impl<E: Element> Kernel for Read<'_, E> {
-    type Output = ();
+/// The bits of bf16.
+impl<E: Element> Row<u16> for Channel<'_, E> {
     #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let (from, from_tail) = self.from.as_chunks::<LANES>();
-        let (to, to_tail) = self.to.as_chunks_mut::<LANES>();
-        let Some(map) = self.map else {
-            for (from, to) in from.iter().zip(to) {
-                E::load::<L>(from).store(to);
-            }
-            for (from, to) in from_tail.iter().zip(to_tail) {
-                *to = from.to_f32();
-            }
-            return;
-        };
-        let lanes = Map::<L>::new(map);
-        for (from, to) in from.iter().zip(to) {
-            E::round(lanes.forward(E::load::<L>(from))).store(to);
+    fn read<L: Lanes>(&self, from: usize, width: usize, to: &mut [u16]) {
+        for (x, to) in (0..width).step_by(LANES).zip(to.as_chunks_mut::<LANES>().0) {
+            self.lanes::<L>(from + x).store_bf16(to);
         }
-        if !from_tail.is_empty() {
-            // One lane at a time would round the same; whole lanes are quicker.
-            let mut values = [0.0; LANES];
-            for (value, from) in values.iter_mut().zip(from_tail) {
-                *value = from.to_f32();
-            }
-            E::round(lanes.forward(L::load(&values))).store(&mut values);
-            to_tail.copy_from_slice(&values[..to_tail.len()]);
+    }
+}
+
+/// Two channels, or the last one and zeros.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair<'a, E> {
+    pub even: Channel<'a, E>,
+    pub odd: Option<Channel<'a, E>>,
+}
+
+/// Pairs of bf16 in 32 bits.
+impl<E: Element> Row<f32> for Pair<'_, E> {
+    #[inline(always)]
+    fn read<L: Lanes>(&self, from: usize, width: usize, to: &mut [f32]) {
+        for (x, to) in (0..width).step_by(LANES).zip(to.as_chunks_mut::<LANES>().0) {
+            let odd = match &self.odd {
+                Some(odd) => odd.lanes::<L>(from + x),
+                None => L::splat(0.0),
+            };
+            L::pair_bf16(self.even.lanes(from + x), odd).store(to);
         }
     }
 }
@@ -99,7 +116,7 @@ impl<'a, E> Targets<'a, E> {
         Self(parts.iter_mut().map(|part| (part.channels, SharedSlice::new(part.values))).collect())
     }
 
-    /// `length` elements from `start` of channel `channel` of sample `sample`.
+    /// Channel `channel` of sample `sample`, `voxels` elements of it from `start`.
     ///
     /// # Safety
     /// As [`SharedSlice::slice`].

@@ -1,201 +1,223 @@
 //! The weight gradient: for every pair of channels and every tap, the sum over positions of output gradient times input.
 //!
+//! A block's input is packed as for the forward pass; the gradient of its output is transposed, so that a vector holds
+//! the output channels of one position (or pair of positions). The sums of 16 or 32 output channels and some *columns*
+//! (input channel and tap) stay in registers while positions go by. Columns come in threes that share a base address and
+//! differ by the same three offsets everywhere: the taps along x, or, of kernels one wide, three neighbouring channels.
+//!
 //! Samples are added one after another, blocks in order within a sample, and every sum within a block has a fixed
 //! order, so that the result depends neither on the number of threads nor on how samples are grouped in micro-batches.
 use rayon::prelude::*;
 
-use super::block::{Block, Blocking};
+use super::block::{Block, Blocking, Pack};
+use super::operands::Operands;
 use super::shape::{ConvShape, Direction};
-use super::source::{self, Part};
-use super::tile::{self, CORRELATE_COLUMNS, CORRELATE_ROWS, CorrelateSums, CorrelateTile, LANES};
+use super::source::{Part, channel};
+use super::tile::{self, LANES, OFFSETS, OuterTile, SUMS};
+use super::transpose::Transposed;
 use crate::ops::cpu::element::Element;
-use crate::ops::cpu::isa::Isa;
+use crate::ops::cpu::isa::{Isa, dispatch};
 use crate::ops::cpu::shared::SharedSlice;
 
-/// Floats of packed input per block: 4 MiB.
-const SCRATCH: usize = 1024 * 1024;
-/// Positions correlated at once: four rows of them and one channel's neighbourhood stay in the first-level cache.
-const CHUNK: usize = 96 * LANES;
+/// Elements of packed input and gradient per block: 6 MiB in f32.
+const SCRATCH: usize = 1536 * 1024;
+/// Positions summed in registers before they are added to the block's sums: bounds the length of a chain of additions,
+/// and their gradients stay in the first-level cache.
+const CHUNK: usize = 256;
 
 /// Adds the weight gradient of a batch to `sum` (`[out, in, z, y, x]`); `input` is `[batch, in, z, y, x]`, `gradient`
 /// (of the output) `[batch, out, z, y, x]`.
 pub fn add<E: Element>(isa: Isa, shape: &ConvShape, input: &[Part<'_, E>], gradient: &[E], sum: &mut [f32]) {
-    let direction = Direction::forward(shape);
-    if shape.in_voxels() * shape.in_channels * shape.out_channels == 0 {
+    if shape.batch * shape.in_voxels() * shape.in_channels * shape.out_channels == 0 {
         return;
     }
-    let blocking = Blocking::new(&direction, shape.in_channels, SCRATCH);
+    let direction = Direction::forward(shape);
+    let work = Work {
+        isa,
+        shape,
+        operands: Operands::of::<E>(isa),
+        blocking: &Blocking::new(&direction, shape.in_channels + shape.out_channels, SCRATCH),
+        direction: &direction,
+        columns: Columns::new(shape, &direction),
+    };
     let mut packed = Packed::default();
     for sample in 0..shape.batch {
-        let gradient =
-            &gradient[sample * shape.out_channels * shape.out_voxels()..][..shape.out_channels * shape.out_voxels()];
-        for block in blocking.blocks() {
-            packed.fill(isa, shape, &direction, &blocking, &block, sample, input, gradient);
-            packed.correlate(isa, shape, &direction, &blocking, &block, sum);
+        let gradient = &gradient[sample * shape.out_channels * shape.out_voxels()..];
+        for block in work.blocking.blocks() {
+            work.pack_input(&block, sample, input, &mut packed);
+            packed.gradient.fill(isa, work.operands, shape, work.blocking, &block, gradient);
+            work.multiply(&block, &packed, sum);
         }
     }
 }
 
-/// A block's input and output gradient in f32.
+/// A block, ready for the tiles. Input: `[channel][position]`, f32 or (for `Paired` operands) the bits of bf16.
 #[derive(Default)]
 struct Packed {
-    input: Vec<f32>,
-    gradient: Vec<f32>,
+    wide: Vec<f32>,
+    narrow: Vec<u16>,
+    gradient: Transposed,
 }
 
-/// Floats of packed gradient per channel, and per plane: rows `pitch` apart, zeros between, whole vectors per plane.
-fn gradient_strides(blocking: &Blocking, block: &Block) -> (usize, usize) {
-    let plane = blocking.plane_positions(block).next_multiple_of(LANES);
-    (plane * block.z.len(), plane)
+/// The columns of the gradient matrix.
+struct Columns {
+    /// Taps along z and y, or all of a kernel that is one wide along x: (index of its first weight, tap in `Direction`).
+    taps: Vec<usize>,
+    /// Taps along x, or 1.
+    along: usize,
+    /// Bases: threes of columns.
+    count: usize,
 }
 
-impl Packed {
-    #[allow(clippy::too_many_arguments)]
-    fn fill<E: Element>(
-        &mut self,
-        isa: Isa,
-        shape: &ConvShape,
-        direction: &Direction,
-        blocking: &Blocking,
-        block: &Block,
-        sample: usize,
-        input: &[Part<'_, E>],
-        gradient: &[E],
-    ) {
-        let channel_stride = blocking.channel_stride();
-        self.input.resize(channel_stride * shape.in_channels, 0.0);
-        self.input.par_chunks_exact_mut(channel_stride).enumerate().for_each_init(
-            Vec::new,
-            |row, (channel, target)| {
-                let source = source::channel(input, shape.in_voxels(), sample, channel);
-                blocking.pack(isa, direction, block, source, target, row);
-            },
-        );
-        let (channel_stride, plane_stride) = gradient_strides(blocking, block);
-        let [_, height, width] = shape.out_size();
-        self.gradient.resize(channel_stride * shape.out_channels, 0.0);
-        self.gradient.par_chunks_exact_mut(channel_stride).enumerate().for_each(|(channel, target)| {
-            let source = &gradient[channel * shape.out_voxels()..][..shape.out_voxels()];
-            for (plane, z) in target.chunks_exact_mut(plane_stride).zip(block.z.clone()) {
-                let (lines, rest) = plane.split_at_mut(block.y.len() * blocking.pitch);
-                for (line, y) in lines.chunks_exact_mut(blocking.pitch).zip(block.y.clone()) {
-                    let (values, padding) = line.split_at_mut(width);
-                    E::widen(&source[(z * height + y) * width..][..width], values);
-                    padding.fill(0.0);
-                }
-                rest.fill(0.0);
-            }
-        });
+impl Columns {
+    fn new(shape: &ConvShape, direction: &Direction) -> Self {
+        let along = shape.kernel[2];
+        let taps: Vec<usize> = (0..direction.gathers[0].taps.len()).step_by(along).collect();
+        let channels = if along == OFFSETS { shape.in_channels } else { shape.in_channels.div_ceil(OFFSETS) };
+        let count = channels * taps.len();
+        Self { taps, along, count }
     }
 
-    fn correlate(
-        &self,
-        isa: Isa,
-        shape: &ConvShape,
-        direction: &Direction,
-        blocking: &Blocking,
-        block: &Block,
-        sum: &mut [f32],
-    ) {
-        let taps: Vec<(usize, isize)> =
-            direction.gathers[0].taps.iter().map(|tap| (tap.weight, blocking.offset(tap.phase, tap.offset))).collect();
-        // The columns of the gradient matrix: (place in a row of weights, float of packed input at position 0).
-        let columns: Vec<(usize, isize)> = (0..shape.in_channels)
-            .flat_map(|channel| {
-                let base = (channel * blocking.channel_stride()) as isize;
-                taps.iter().map(move |(weight, offset)| (channel * shape.taps() + weight, base + offset))
-            })
-            .collect();
-        // Shares of columns so that few output channels still occupy every thread.
-        let fours = shape.out_channels.div_ceil(CORRELATE_ROWS);
-        let shares = 16usize.div_ceil(fours);
-        let per_share = columns.len().div_ceil(shares).next_multiple_of(CORRELATE_COLUMNS);
-        let shares = columns.len().div_ceil(per_share);
+    /// First channel and first tap of a base.
+    fn base(&self, index: usize) -> (usize, usize) {
+        let channels = if self.along == OFFSETS { 1 } else { OFFSETS };
+        (index / self.taps.len() * channels, self.taps[index % self.taps.len()])
+    }
+}
+
+struct Work<'a> {
+    isa: Isa,
+    shape: &'a ConvShape,
+    operands: Operands,
+    blocking: &'a Blocking,
+    direction: &'a Direction,
+    columns: Columns,
+}
+
+impl Work<'_> {
+    fn pack_input<E: Element>(&self, block: &Block, sample: usize, input: &[Part<'_, E>], packed: &mut Packed) {
+        let Self { isa, shape, blocking, direction, .. } = *self;
+        let stride = blocking.channel_stride();
+        // Threes of channels may reach beyond the last; what is summed there is thrown away.
+        let length = stride * shape.in_channels.next_multiple_of(OFFSETS);
+        let from = |index| channel(input, shape.in_voxels(), sample, index);
+        if self.operands == Operands::Paired {
+            packed.narrow.resize(length, 0);
+            let targets = packed.narrow.par_chunks_exact_mut(stride).take(shape.in_channels).enumerate();
+            targets.for_each_init(Vec::new, |row, (index, scratch)| {
+                dispatch(isa, Pack { blocking, direction, block, source: from(index), scratch, row });
+            });
+        } else {
+            packed.wide.resize(length, 0.0);
+            let targets = packed.wide.par_chunks_exact_mut(stride).take(shape.in_channels).enumerate();
+            targets.for_each_init(Vec::new, |row, (index, scratch)| {
+                dispatch(isa, Pack { blocking, direction, block, source: from(index), scratch, row });
+            });
+        }
+    }
+
+    /// Shares output channels and columns out.
+    fn multiply(&self, block: &Block, packed: &Packed, sum: &mut [f32]) {
+        let groups = packed.gradient.groups();
+        let shares = 16usize.div_ceil(groups.len());
+        let per_share = self.columns.count.div_ceil(shares).next_multiple_of(SUMS / OFFSETS);
+        let shares = self.columns.count.div_ceil(per_share);
         let sum = SharedSlice::new(sum);
-        (0..fours * shares).into_par_iter().for_each(|unit| {
-            let columns = &columns[unit % shares * per_share..];
-            let columns = &columns[..columns.len().min(per_share)];
-            let mut totals = vec![[0.0f32; CORRELATE_ROWS]; columns.len().next_multiple_of(CORRELATE_COLUMNS)];
-            self.unit(isa, shape, blocking, block, unit / shares * CORRELATE_ROWS, columns, &mut totals);
-            for row in 0..CORRELATE_ROWS {
-                let channel = unit / shares * CORRELATE_ROWS + row;
-                if channel >= shape.out_channels {
-                    break;
-                }
-                for ((place, _), total) in columns.iter().zip(&totals) {
-                    let at = channel * shape.in_channels * shape.taps() + place;
-                    // SAFETY: units differ in output channel or column, so no two touch the same weight.
-                    unsafe { sum.slice(at, 1)[0] += total[row] };
-                }
-            }
+        (0..groups.len() * shares).into_par_iter().for_each_init(Vec::new, |totals, unit| {
+            let group = unit / shares;
+            let first = unit % shares * per_share;
+            let bases = first..(first + per_share).min(self.columns.count);
+            self.unit(block, packed, group, bases.clone(), totals);
+            self.add_totals(&groups[group], bases, totals, &sum);
         });
     }
 
-    /// Four output channels from `first`, some columns.
-    #[allow(clippy::too_many_arguments)]
-    fn unit(
-        &self,
-        isa: Isa,
-        shape: &ConvShape,
-        blocking: &Blocking,
-        block: &Block,
-        first: usize,
-        columns: &[(usize, isize)],
-        totals: &mut [[f32; CORRELATE_ROWS]],
-    ) {
-        let (channel_stride, plane_stride) = gradient_strides(blocking, block);
+    /// The sums of a group of output channels and some bases over the block, `[base][offset][channel of the group]`.
+    fn unit(&self, block: &Block, packed: &Packed, group: usize, bases: std::ops::Range<usize>, totals: &mut Vec<f32>) {
+        let (blocking, operands) = (self.blocking, self.operands);
+        let vectors = packed.gradient.groups()[group].len().div_ceil(LANES);
+        let per_tile = SUMS / OFFSETS / vectors;
+        let places: Vec<isize> = bases.map(|base| self.place(base)).collect();
+        totals.clear();
+        totals.resize(places.len().next_multiple_of(per_tile) * OFFSETS * vectors * LANES, 0.0);
+        let taps = &self.direction.gathers[0].taps;
+        let offset = |tap: usize| blocking.offset(taps[tap].phase, taps[tap].offset);
+        let offsets = std::array::from_fn(|index| {
+            if self.columns.along == OFFSETS {
+                offset(index) - offset(0)
+            } else {
+                (index * blocking.channel_stride()) as isize
+            }
+        });
+        let plane_steps = packed.gradient.steps();
+        let chunk = if operands == Operands::Paired { CHUNK / 2 } else { CHUNK };
         // Several small planes, or part of a large one, at a time.
-        let together = (CHUNK / plane_stride).clamp(1, block.z.len());
+        let together = (chunk / plane_steps).clamp(1, block.z.len());
         for plane in (0..block.z.len()).step_by(together) {
-            let planes = together.min(block.z.len() - plane);
-            let origin = blocking.origin(plane);
-            for start in (0..plane_stride).step_by(CHUNK) {
-                let length = CHUNK.min(plane_stride - start);
-                let row_reach = (planes - 1) * plane_stride + length;
-                let column_reach = (planes - 1) * blocking.plane_distance() + length;
-                // Beyond the last channel or column the last one is read again and the sum thrown away.
-                let rows = std::array::from_fn(|row| {
-                    let channel = (first + row).min(shape.out_channels - 1);
-                    self.gradient[channel * channel_stride + plane * plane_stride + start..][..row_reach].as_ptr()
-                });
-                for (group, totals) in columns.chunks(CORRELATE_COLUMNS).zip(totals.chunks_mut(CORRELATE_COLUMNS)) {
-                    let columns = std::array::from_fn(|column| {
-                        let (_, offset) = group[column.min(group.len() - 1)];
-                        let at = (offset + (origin + start) as isize) as usize;
-                        self.input[at..][..column_reach].as_ptr()
-                    });
-                    let tile = CorrelateTile {
-                        rows,
-                        columns,
-                        steps: length / LANES,
-                        planes,
-                        row_stride: plane_stride,
-                        column_stride: blocking.plane_distance(),
-                    };
-                    // SAFETY: the slices above reach to the last vector of the last plane.
-                    let sums = unsafe { run_tile(isa, tile) };
-                    for (column, total) in totals.iter_mut().enumerate() {
-                        for row in 0..CORRELATE_ROWS {
-                            total[row] += sums[row][column];
-                        }
+            for start in (0..plane_steps).step_by(chunk) {
+                let position = if operands == Operands::Paired { 2 * start } else { start };
+                let from = blocking.origin(plane) + position;
+                for (places, totals) in places.chunks(per_tile).zip(totals.chunks_exact_mut(SUMS * LANES)) {
+                    // Beyond the last base the last one is read again and the sum thrown away.
+                    let mut bases = [0; SUMS / OFFSETS];
+                    for (base, value) in bases[..per_tile].iter_mut().enumerate() {
+                        *value = places[base.min(places.len() - 1)];
                     }
+                    let source = match operands {
+                        Operands::Paired => packed.narrow[from..].as_ptr().cast::<u8>(),
+                        _ => packed.wide[from..].as_ptr().cast::<u8>(),
+                    };
+                    let tile = OuterTile {
+                        gradient: packed.gradient.at(group, plane, start).as_ptr(),
+                        steps: chunk.min(plane_steps - start),
+                        planes: together.min(block.z.len() - plane),
+                        gradient_plane: packed.gradient.plane_stride(group),
+                        source_plane: blocking.plane_distance(),
+                        source,
+                        bases: &bases[..per_tile],
+                        offsets,
+                        sums: totals.as_mut_ptr(),
+                    };
+                    // SAFETY: `Blocking` leaves readable elements on both sides of every tap of every position, and more
+                    // behind the last; the gradient has all steps of all planes; totals are cut in whole tiles.
+                    unsafe { tile::outer(self.isa, operands, vectors, tile) };
                 }
             }
         }
     }
-}
 
-/// # Safety
-/// As [`tile::correlate_portable`]; `isa` must be one the processor has.
-unsafe fn run_tile(isa: Isa, tile: CorrelateTile) -> CorrelateSums {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 => tile::x86::correlate_avx512(tile),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => tile::x86::correlate_avx2(tile),
-            _ => tile::correlate_portable(tile),
+    /// Elements from a position to where a base reads for it.
+    fn place(&self, base: usize) -> isize {
+        let (channel, tap) = self.columns.base(base);
+        let tap = &self.direction.gathers[0].taps[tap];
+        (channel * self.blocking.channel_stride()) as isize + self.blocking.offset(tap.phase, tap.offset)
+    }
+
+    fn add_totals(
+        &self,
+        outputs: &std::ops::Range<usize>,
+        bases: std::ops::Range<usize>,
+        totals: &[f32],
+        sum: &SharedSlice<'_, f32>,
+    ) {
+        let taps = self.shape.taps();
+        let lanes = outputs.len().next_multiple_of(LANES);
+        let columns = bases.flat_map(|base| {
+            let (channel, tap) = self.columns.base(base);
+            let weight = self.direction.gathers[0].taps[tap].weight;
+            (0..OFFSETS).map(move |offset| {
+                if self.columns.along == OFFSETS { (channel, weight + offset) } else { (channel + offset, weight) }
+            })
+        });
+        for ((channel, weight), totals) in columns.zip(totals.chunks_exact(lanes)) {
+            if channel >= self.shape.in_channels {
+                continue;
+            }
+            for (output, total) in outputs.clone().zip(totals) {
+                let at = (output * self.shape.in_channels + channel) * taps + weight;
+                // SAFETY: units differ in output channel or column, so no two touch the same weight.
+                unsafe { sum.slice(at, 1)[0] += total };
+            }
         }
     }
 }

@@ -51,6 +51,9 @@ pub trait Lanes: Copy {
     /// The bit patterns shifted right as signed integers.
     fn sar_bits<const N: u32>(self) -> Self;
 
+    /// Two bf16 numbers in each lane, `even` in the lower half; both must be exact in bf16.
+    fn pair_bf16(even: Self, odd: Self) -> Self;
+
     /// The sum of all lanes in one fixed tree: lanes i and i + 8, then i and i + 4, i + 2, i + 1.
     fn sum(self) -> f32;
     /// `a0 b0 a1 b1 ...`: the first sixteen, then the rest.
@@ -151,6 +154,10 @@ impl Lanes for PortableLanes {
     #[inline(always)]
     fn sar_bits<const N: u32>(self) -> Self {
         map(self.0, |a| f32::from_bits(((a.to_bits() as i32) >> N) as u32))
+    }
+    #[inline(always)]
+    fn pair_bf16(even: Self, odd: Self) -> Self {
+        zip(even, odd, |even, odd| f32::from_bits(even.to_bits() >> 16 | odd.to_bits()))
     }
     #[inline(always)]
     fn sum(self) -> f32 {

@@ -134,6 +134,10 @@ impl Lanes for Avx512Lanes {
         Self::from_bits(hw!(_mm512_srai_epi32::<N>(self.bits())))
     }
     #[inline(always)]
+    fn pair_bf16(even: Self, odd: Self) -> Self {
+        Self::from_bits(hw!(_mm512_or_si512(_mm512_srli_epi32::<16>(even.bits()), odd.bits())))
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         sum8(hw!(_mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0))))
     }
@@ -327,6 +331,16 @@ impl Lanes for Avx2Lanes {
     fn sar_bits<const N: u32>(self) -> Self {
         let by = hw!(_mm_cvtsi32_si128(N as i32));
         both_bits!(_mm256_sra_epi32, self, (by, by))
+    }
+    #[inline(always)]
+    fn pair_bf16(even: Self, odd: Self) -> Self {
+        hw!({
+            let pair = |even, odd| {
+                let low = _mm256_srli_epi32::<16>(_mm256_castps_si256(even));
+                _mm256_castsi256_ps(_mm256_or_si256(low, _mm256_castps_si256(odd)))
+            };
+            Self(pair(even.0, odd.0), pair(even.1, odd.1))
+        })
     }
     #[inline(always)]
     fn sum(self) -> f32 {

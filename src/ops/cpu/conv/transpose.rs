@@ -1,0 +1,188 @@
+//! The gradient of a block's output with its channels side by side.
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::block::{Block, Blocking};
+use super::operands::Operands;
+use super::shape::ConvShape;
+use super::source::{Channel, Part, Row, channel};
+use crate::ops::cpu::element::Element;
+use crate::ops::cpu::isa::{Isa, Kernel, LANES, Lanes, dispatch};
+
+/// Per group of 32 or 16 output channels: `[plane][position][channel]` in f32, or `[plane][pair][channel][2]` in bf16.
+/// Rows are as far apart as in the input's scratch, zeros between.
+#[derive(Default)]
+pub struct Transposed {
+    values: Vec<f32>,
+    /// Output channels of each group; all but the last are whole vectors.
+    groups: Vec<Range<usize>>,
+    planes: usize,
+    steps: usize,
+}
+
+impl Transposed {
+    pub fn groups(&self) -> &[Range<usize>] {
+        &self.groups
+    }
+
+    /// Positions or pairs in a plane.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Room for whole tiles of steps.
+    fn padded_steps(&self) -> usize {
+        self.steps.next_multiple_of(LANES)
+    }
+
+    /// Floats from a plane of a group to the next.
+    pub fn plane_stride(&self, group: usize) -> usize {
+        self.padded_steps() * self.groups[group].len().next_multiple_of(LANES)
+    }
+
+    fn start(&self, group: usize) -> usize {
+        // Groups before this one are whole.
+        self.planes * self.padded_steps() * self.groups[group].start
+    }
+
+    /// From a step of a plane of a group on.
+    pub fn at(&self, group: usize, plane: usize, step: usize) -> &[f32] {
+        let vectors = self.groups[group].len().div_ceil(LANES);
+        &self.values[self.start(group) + plane * self.plane_stride(group) + step * vectors * LANES..]
+    }
+
+    /// Transposes the rows of `block`; `gradient` is `[out, z, y, x]` of one sample.
+    pub fn fill<E: Element>(
+        &mut self,
+        isa: Isa,
+        operands: Operands,
+        shape: &ConvShape,
+        blocking: &Blocking,
+        block: &Block,
+        gradient: &[E],
+    ) {
+        const GROUP: usize = 2 * LANES;
+        let positions = blocking.plane_positions(block);
+        self.steps = match operands {
+            Operands::Single => positions,
+            Operands::Widened => positions.next_multiple_of(2),
+            Operands::Paired => positions.div_ceil(2),
+        };
+        self.planes = block.z.len();
+        let channels = shape.out_channels;
+        self.groups = (0..channels).step_by(GROUP).map(|first| first..channels.min(first + GROUP)).collect();
+        let length = self.planes * self.padded_steps() * channels.next_multiple_of(LANES);
+        self.values.resize(length, 0.0);
+
+        let mut rest = &mut self.values[..];
+        let mut jobs = Vec::new();
+        let padded = self.steps.next_multiple_of(LANES);
+        for group in &self.groups {
+            let lanes = group.len().next_multiple_of(LANES);
+            for plane in block.z.clone() {
+                let (target, tail) = rest.split_at_mut(padded * lanes);
+                rest = tail;
+                jobs.push((group.clone(), plane, target));
+            }
+        }
+        let parts = [Part { values: gradient, channels, maps: None }];
+        jobs.into_par_iter().for_each_init(Vec::new, |rows, (group, plane, target)| {
+            let lanes = group.len().next_multiple_of(LANES);
+            for vector in 0..lanes / LANES {
+                let first = group.start + vector * LANES;
+                let source = (first..group.end.min(first + LANES)).map(|o| channel(&parts, shape.out_voxels(), 0, o));
+                let lines = Lines { shape, blocking, block, plane, padded, source: source.collect() };
+                match operands {
+                    Operands::Paired => {
+                        rows.resize(LANES * (padded + LANES), 0.0);
+                        let narrow: &mut [u16] = bytemuck::cast_slice_mut(rows);
+                        dispatch(isa, Fill { lines: &lines, per_step: 2, rows: narrow });
+                    }
+                    _ => {
+                        rows.resize(LANES * (padded + LANES), 0.0);
+                        dispatch(isa, Fill { lines: &lines, per_step: 1, rows: &mut rows[..] });
+                    }
+                }
+                dispatch(isa, Transpose { rows, padded, target: &mut target[vector * LANES..], lanes });
+            }
+        });
+    }
+}
+
+/// The rows of sixteen channels of one plane.
+struct Lines<'a, E> {
+    shape: &'a ConvShape,
+    blocking: &'a Blocking,
+    block: &'a Block,
+    plane: usize,
+    padded: usize,
+    source: Vec<Channel<'a, E>>,
+}
+
+/// Copies rows as far apart as in the input's scratch to `[16][padded + 16]` steps of `per_step` elements.
+struct Fill<'a, 'b, T, E> {
+    lines: &'a Lines<'b, E>,
+    per_step: usize,
+    rows: &'a mut [T],
+}
+
+impl<T: Copy + Default, E: Element> Kernel for Fill<'_, '_, T, E>
+where
+    for<'c> Channel<'c, E>: Row<T>,
+{
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Lines { shape, blocking, block, plane, padded, source } = self.lines;
+        let [_, height, width] = shape.out_size();
+        for (index, row) in self.rows.chunks_exact_mut((padded + LANES) * self.per_step).enumerate() {
+            let Some(source) = source.get(index) else {
+                row.fill(T::default());
+                continue;
+            };
+            let mut at = 0;
+            for y in block.y.clone() {
+                // Upwards, so that what whole vectors write beyond a row is written over by the next.
+                source.read::<L>((plane * height + y) * width, width, &mut row[at..]);
+                row[at + width..at + blocking.pitch].fill(T::default());
+                at += blocking.pitch;
+            }
+            row[at..].fill(T::default());
+        }
+    }
+}
+
+/// `[16][padded + 16]` to `[padded][lanes]`.
+struct Transpose<'a> {
+    rows: &'a [f32],
+    padded: usize,
+    target: &'a mut [f32],
+    lanes: usize,
+}
+
+impl Kernel for Transpose<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let pitch = self.padded + LANES;
+        for first in (0..self.padded).step_by(LANES) {
+            let mut tile = [L::splat(0.0); LANES];
+            for (index, row) in tile.iter_mut().enumerate() {
+                *row = L::load(&self.rows[index * pitch + first..].as_chunks::<LANES>().0[0]);
+            }
+            // Each interleaving puts one bit of the row's number below the bits that are there: 8, 4, 2, then 1.
+            for _ in 0..4 {
+                let mut next = tile;
+                for i in 0..LANES / 2 {
+                    (next[2 * i], next[2 * i + 1]) = L::interleave(tile[i], tile[i + LANES / 2]);
+                }
+                tile = next;
+            }
+            for (index, column) in tile.iter().enumerate() {
+                let at = (first + index) * self.lanes;
+                column.store(&mut self.target[at..].as_chunks_mut::<LANES>().0[0]);
+            }
+        }
+    }
+}
