@@ -14,8 +14,8 @@ use crate::ops::cpu::isa::{Isa, dispatch};
 
 /// Floats of scratch for one channel block: 640 KiB.
 const SCRATCH: usize = 160 * 1024;
-/// Fewer pieces of work than this and the result channels are shared out too.
-const PIECES: usize = 8;
+/// Fewer pieces of work than this for each thread and the result channels are shared out too; each share packs anew.
+const PIECES_PER_THREAD: usize = 2;
 
 thread_local! {
     static BUFFERS: RefCell<[Vec<f32>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
@@ -39,7 +39,8 @@ pub fn run<E: Element>(
     let blocking = Blocking::new(direction, sources.min(CHANNEL_BLOCK), SCRATCH);
     let blocks = blocking.blocks();
     let eights = results.div_ceil(ROWS);
-    let shares = PIECES.div_ceil(batch * blocks.len()).min(eights.div_ceil(2)).max(1);
+    let pieces = PIECES_PER_THREAD * rayon::current_num_threads();
+    let shares = pieces.div_ceil(batch * blocks.len()).min(eights.div_ceil(2)).max(1);
     let per_share = eights.div_ceil(shares);
     let shares = eights.div_ceil(per_share);
     let result = Targets::new(result);
