@@ -101,7 +101,7 @@ impl VolumeOps for Flex {
         by_type!(input, E => {
             let mut output = zeros::<E>(out);
             let input = [Part { values: input.storage::<E>(), channels: shape.in_channels, maps: None }];
-            conv::forward::<E>(isa(), &shape, &input, weights.storage(), bias.storage(), output.storage_mut());
+            conv::forward::<E>(isa(), &shape, &input, weights.storage(), Some(bias.storage()), output.storage_mut());
             output
         })
     }
@@ -118,8 +118,9 @@ impl VolumeOps for Flex {
         let shape = conv_shape(out.dims(), &weights.shape(), spec);
         by_type!(gradient, E => {
             let mut result = zeros::<E>(out);
+            let gradient = [Part { values: gradient.storage::<E>(), channels: shape.out_channels, maps: None }];
             let mut target = [PartMut { values: result.storage_mut(), channels: shape.in_channels }];
-            conv::input_gradient::<E>(isa(), &shape, gradient.storage(), weights.storage(), &mut target);
+            conv::input_gradient::<E>(isa(), &shape, &gradient, weights.storage(), None, &mut target);
             result
         })
     }
@@ -161,7 +162,8 @@ impl VolumeOps for Flex {
         let out = Shape::new([shape.batch, shape.outputs, z, y, x]);
         by_type!(input, E => {
             let mut output = zeros::<E>(out);
-            upsample::forward::<E>(input.storage(), weights.storage(), Some(bias.storage()), &shape, output.storage_mut());
+            let input = Part { values: input.storage::<E>(), channels: shape.inputs, maps: None };
+            upsample::forward::<E>(isa(), &input, weights.storage(), Some(bias.storage()), &shape, output.storage_mut());
             output
         })
     }
@@ -174,7 +176,7 @@ impl VolumeOps for Flex {
         let shape = upsample_shape(input, &weights.shape(), spec);
         by_type!(gradient, E => {
             let mut result = zeros::<E>(Shape::new(input));
-            upsample::input_gradient::<E>(gradient.storage(), weights.storage(), &shape, result.storage_mut());
+            upsample::input_gradient::<E>(isa(), gradient.storage(), weights.storage(), &shape, result.storage_mut());
             result
         })
     }
@@ -190,11 +192,10 @@ impl VolumeOps for Flex {
         let (mut weight_sum, mut bias_sum) = (dense(weight_sum), dense(bias_sum));
         let shape = upsample_shape(input.shape().dims(), &weight_sum.shape(), spec);
         by_type!(input, E => {
-            let inputs = input.storage::<E>().chunks_exact(shape.input_len());
-            for (x, gy) in inputs.zip(gradient.storage::<E>().chunks_exact(shape.output_len())) {
-                upsample::add_weight_gradient::<E>(x, gy, &shape, weight_sum.storage_mut());
-                upsample::add_bias_gradient::<E>(gy, &shape, bias_sum.storage_mut());
-            }
+            let input = Part { values: input.storage::<E>(), channels: shape.inputs, maps: None };
+            let gradient = gradient.storage();
+            upsample::add_weight_gradient::<E>(isa(), &input, gradient, &shape, weight_sum.storage_mut());
+            upsample::add_bias_gradient::<E>(gradient, &shape, bias_sum.storage_mut());
         });
         (weight_sum, bias_sum)
     }

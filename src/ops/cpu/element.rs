@@ -62,23 +62,27 @@ pub(super) fn sixteen_mut<T>(to: &mut [T]) -> &mut [T; LANES] {
     to.first_chunk_mut().expect("sixteen elements")
 }
 
-/// Fewer than sixteen elements, and `fill` in the lanes after them.
+/// Up to sixteen elements, and `fill` in the lanes after them.
 #[inline(always)]
 pub(super) fn load_tail<E: Element, L: Lanes>(from: &[E], fill: f32) -> L {
-    let mut values = [fill; LANES];
-    for (value, &element) in values.iter_mut().zip(from) {
-        *value = element.to_f32();
-    }
-    L::load(&values)
+    let mut values = [E::zeroed(); LANES];
+    values[..from.len()].copy_from_slice(from);
+    let mut wide = [0.0; LANES];
+    E::load::<L>(&values).store(&mut wide);
+    wide[from.len()..].fill(fill);
+    L::load(&wide)
 }
 
-/// Rounds the first lanes into fewer than sixteen elements.
+/// Rounds the first lanes into up to sixteen elements.
 #[inline(always)]
 pub(super) fn store_tail<E: Element, L: Lanes>(lanes: L, to: &mut [E]) {
-    let mut values = [0.0; LANES];
-    lanes.store(&mut values);
-    for (&value, element) in values.iter().zip(to) {
-        *element = E::from_f32(value);
+    match to.first_chunk_mut() {
+        Some(to) => E::store(lanes, to),
+        None => {
+            let mut values = [E::zeroed(); LANES];
+            E::store(lanes, &mut values);
+            to.copy_from_slice(&values[..to.len()]);
+        }
     }
 }
 

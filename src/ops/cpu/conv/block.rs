@@ -37,16 +37,15 @@ pub struct Block {
 }
 
 impl Blocking {
-    /// Cuts the grid so that `channels` channels of scratch take about `budget` elements.
-    pub fn new(direction: &Direction, channels: usize, budget: usize) -> Self {
+    /// Cuts the grid so that blocks have about `fitting` positions, those of the halo included.
+    pub fn new(direction: &Direction, fitting: usize) -> Self {
         let grid = direction.grid;
         let halo = direction.halo();
         let pitch = grid[2] + halo[2];
         let source_phases = direction.source_phases();
-        let per_channel = budget / (channels * source_phases.len().max(1)).max(1);
         let (mut planes, mut rows, mut best) = (1, 1, 0.0);
         for candidate in 1..=grid[0] {
-            let fitting = per_channel / (pitch * (candidate + 2 * halo[0]));
+            let fitting = fitting / (pitch * (candidate + 2 * halo[0]));
             let candidate_rows = fitting.saturating_sub(2 * halo[1]).clamp(1, grid[1]);
             // Even shares: 28 rows at 20 a block are two of 14, not 20 and 8.
             let candidate_rows = grid[1].div_ceil(grid[1].div_ceil(candidate_rows));
@@ -55,7 +54,8 @@ impl Blocking {
             }
             let useful = (candidate * candidate_rows) as f64
                 / ((candidate + 2 * halo[0]) * (candidate_rows + 2 * halo[1])) as f64;
-            if useful > best {
+            // Where there is no halo all are as good: the largest.
+            if useful >= best {
                 (planes, rows, best) = (candidate, candidate_rows, useful);
             }
         }
@@ -124,29 +124,37 @@ impl<T: Copy + Default, R: Row<T>> Kernel for Pack<'_, T, R> {
         let (width, pitch) = (blocking.grid[2], blocking.pitch);
         row.resize(size[2].next_multiple_of(LANES), T::default());
         scratch[..FRONT].fill(T::default());
-        let mut at = FRONT;
-        for phase in &blocking.source_phases {
+        // Phases that differ along x alone stand behind each other and share the rows they are read from.
+        for (group, phases) in blocking.source_phases.chunk_by(|a, b| a[..2] == b[..2]).enumerate() {
+            let mut at = FRONT + group * phases.len() * blocking.phase_stride;
             for plane in 0..blocking.planes + 2 * halo[0] {
-                let z = source_index(block.z.start + plane, halo[0], step[0], phase[0], size[0]);
+                let z = source_index(block.z.start + plane, halo[0], step[0], phases[0][0], size[0]);
                 for line in 0..blocking.rows + 2 * halo[1] {
-                    let y = source_index(block.y.start + line, halo[1], step[1], phase[1], size[1]);
-                    // Upwards, so that what whole vectors write beyond a row is written over by the next.
-                    let target = &mut scratch[at..];
-                    at += pitch;
+                    let y = source_index(block.y.start + line, halo[1], step[1], phases[0][1], size[1]);
                     match (z, y) {
                         (Some(z), Some(y)) if step[2] == 1 => {
-                            source.read::<L>((z * size[1] + y) * size[2], width, target);
-                            target[width..pitch].fill(T::default());
+                            // Upwards, so that what whole vectors write beyond a row is written over by the next.
+                            source.read::<L>((z * size[1] + y) * size[2], width, &mut scratch[at..]);
+                            scratch[at + width..at + pitch].fill(T::default());
                         }
                         (Some(z), Some(y)) => {
                             source.read::<L>((z * size[1] + y) * size[2], size[2], row);
-                            every_second(&row[..size[2]], phase[2], &mut target[..pitch]);
+                            for (index, phase) in phases.iter().enumerate() {
+                                let target = &mut scratch[at + index * blocking.phase_stride..][..pitch];
+                                every_second(&row[..size[2]], phase[2], target);
+                            }
                         }
-                        _ => target[..pitch].fill(T::default()),
+                        _ => {
+                            for index in 0..phases.len() {
+                                scratch[at + index * blocking.phase_stride..][..pitch].fill(T::default());
+                            }
+                        }
                     }
+                    at += pitch;
                 }
             }
         }
+        let at = FRONT + blocking.source_phases.len() * blocking.phase_stride;
         scratch[at..at + BACK].fill(T::default());
     }
 }

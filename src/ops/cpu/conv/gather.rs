@@ -9,11 +9,13 @@ use super::shape::{Direction, Gather};
 use super::source::{Pair, Part, PartMut, Targets, channel};
 use super::tile::{self, GatherTile, LANES, ROWS, VECTORS};
 use super::weights::{CHANNEL_BLOCK, PackedWeights};
-use crate::ops::cpu::element::Element;
-use crate::ops::cpu::isa::{Isa, dispatch};
+use crate::ops::cpu::element::{Element, sixteen, sixteen_mut, store_tail};
+use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
 
-/// Floats of scratch for one channel block: 640 KiB.
-const SCRATCH: usize = 160 * 1024;
+/// Floats of scratch and sums for one block: 1.25 MiB, most of which stays in the second-level cache.
+const SCRATCH: usize = 320 * 1024;
+/// Smallest useful block, in positions: the halo should not outweigh it.
+const POSITIONS: usize = 1024;
 /// Fewer pieces of work than this for each thread and the result channels are shared out too; each share packs anew.
 const PIECES_PER_THREAD: usize = 2;
 
@@ -36,7 +38,9 @@ pub fn run<E: Element>(
     if direction.source_size.contains(&0) || direction.result_size.contains(&0) || batch * sources * results == 0 {
         return;
     }
-    let blocking = Blocking::new(direction, sources.min(CHANNEL_BLOCK), SCRATCH);
+    let scratch = weights.scratch_channels() * direction.source_phases().len();
+    let fitting = SCRATCH / (scratch + direction.gathers.len() * results.next_multiple_of(ROWS));
+    let blocking = Blocking::new(direction, fitting.max(POSITIONS));
     let blocks = blocking.blocks();
     let eights = results.div_ceil(ROWS);
     let pieces = PIECES_PER_THREAD * rayon::current_num_threads();
@@ -90,18 +94,21 @@ impl Piece<'_> {
         let channel_stride = self.blocking.channel_stride();
         let sources = self.weights.sources;
         scratch.resize(channel_stride * self.weights.scratch_channels(), 0.0);
-        let channel_sums = self.channel_sums();
         let rows = self.groups.len() * ROWS;
-        sums.resize(self.direction.gathers.len() * rows * channel_sums, 0.0);
-        for (index, line) in sums.chunks_exact_mut(channel_sums).enumerate() {
-            let channel = self.groups.start * ROWS + index % rows;
-            line.fill(bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0));
-        }
+        let phase_sums = rows * self.channel_sums();
+        // A vector more, for what is read beyond the last row.
+        sums.resize(self.direction.gathers.len() * phase_sums + LANES, 0.0);
         for first in (0..sources).step_by(CHANNEL_BLOCK) {
             let count = CHANNEL_BLOCK.min(sources - first);
             self.pack(source, first..first + count, scratch, row);
+            // The first channel block begins every sum, with the bias.
+            let starts: Option<Vec<f32>> = (first == 0).then(|| {
+                let channels = self.groups.start * ROWS..self.groups.end * ROWS;
+                channels.map(|channel| bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0)).collect()
+            });
             for (index, gather) in self.direction.gathers.iter().enumerate() {
-                self.tiles(index, gather, first, count, scratch, &mut sums[index * rows * channel_sums..]);
+                let sums = &mut sums[index * phase_sums..][..phase_sums];
+                self.tiles(index, gather, first..first + count, starts.as_deref(), scratch, sums);
             }
         }
     }
@@ -137,7 +144,16 @@ impl Piece<'_> {
         }
     }
 
-    fn tiles(&self, index: usize, gather: &Gather, first: usize, count: usize, scratch: &[f32], sums: &mut [f32]) {
+    fn tiles(
+        &self,
+        index: usize,
+        gather: &Gather,
+        channels: std::ops::Range<usize>,
+        starts: Option<&[f32]>,
+        scratch: &[f32],
+        sums: &mut [f32],
+    ) {
+        let (first, count) = (channels.start, channels.len());
         let operands = self.weights.operands;
         let channel_stride = self.blocking.channel_stride();
         let reads = gather.taps.iter().map(|tap| self.blocking.offset(tap.phase, tap.offset));
@@ -145,9 +161,6 @@ impl Piece<'_> {
             Operands::Widened => reads.flat_map(|read| [read + channel_stride as isize, read]).collect(),
             _ => reads.collect(),
         };
-        if taps.is_empty() {
-            return;
-        }
         let vectors = self.plane_stride() / LANES;
         for (slot, group) in self.groups.clone().enumerate() {
             let weights = self.weights.tile(index, gather.taps.len(), first, count, group);
@@ -167,6 +180,7 @@ impl Piece<'_> {
                         weights: weights.as_ptr(),
                         sums: sums[plane_sums + at..].as_mut_ptr(),
                         sums_stride: self.channel_sums(),
+                        starts: starts.map_or(std::ptr::null(), |starts| starts[slot * ROWS..].as_ptr()),
                     };
                     // SAFETY: `Blocking` leaves readable floats on both sides of every tap of every tile, `weights` has
                     // 8 floats for every tap of every unit, and the sums of 8 channels hold whole vectors of every plane.
@@ -178,39 +192,82 @@ impl Piece<'_> {
     }
 
     fn write<E: Element>(&self, sums: &[f32], result: &Targets<'_, E>) {
-        let size = self.direction.result_size;
-        let voxels = size.iter().product();
         let step = self.direction.result_step;
         let rows = self.groups.len() * ROWS;
-        let width = self.blocking.grid[2];
-        for (index, gather) in self.direction.gathers.iter().enumerate() {
-            for slot in 0..rows {
-                let channel = self.groups.start * ROWS + slot;
-                if channel >= self.weights.results {
-                    break;
+        let channels = self.groups.start * ROWS..self.weights.results.min(self.groups.end * ROWS);
+        // Phases that differ along x alone stand behind each other and are written together.
+        for (group, gathers) in self.direction.gathers.chunks(step[2]).enumerate() {
+            for (slot, channel) in channels.clone().enumerate() {
+                let phase = |index: usize| &sums[((group * step[2] + index) * rows + slot) * self.channel_sums()..];
+                let sums = [phase(0), phase(step[2] - 1)];
+                dispatch(self.isa, Write { piece: self, phase: gathers[0].phase, channel, sums, result });
+            }
+        }
+    }
+}
+
+/// Rounds the sums of one channel and writes them; where x is written by parity, those of both.
+struct Write<'a, E> {
+    piece: &'a Piece<'a>,
+    phase: [usize; 3],
+    channel: usize,
+    /// Of even and of odd x, or twice the same.
+    sums: [&'a [f32]; 2],
+    result: &'a Targets<'a, E>,
+}
+
+impl<E: Element> Kernel for Write<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { piece, phase, channel, sums: [even, odd], result } = self;
+        let (size, step) = (piece.direction.result_size, piece.direction.result_step);
+        let voxels = size.iter().product();
+        for (plane, z) in piece.block.z.clone().enumerate() {
+            for (line, y) in piece.block.y.clone().enumerate() {
+                let (z, y) = (z * step[0] + phase[0], y * step[1] + phase[1]);
+                if z >= size[0] || y >= size[1] {
+                    continue;
                 }
-                let sums = &sums[(index * rows + slot) * self.channel_sums()..];
-                for (plane, z) in self.block.z.clone().enumerate() {
-                    for (line, y) in self.block.y.clone().enumerate() {
-                        let (z, y) = (z * step[0] + gather.phase[0], y * step[1] + gather.phase[1]);
-                        if z >= size[0] || y >= size[1] {
-                            continue;
-                        }
-                        let from = &sums[plane * self.plane_stride() + line * self.blocking.pitch..][..width];
-                        let to = (z * size[1] + y) * size[2];
-                        // SAFETY: pieces differ in sample, block or channel, so no two write the same row; within a
-                        // piece the phases of a row are written one after another by this thread.
-                        let to = unsafe { result.slice(voxels, self.sample, channel, to, size[2]) };
-                        if step[2] == 1 {
-                            E::narrow(from, to);
-                        } else {
-                            for (value, sum) in to.iter_mut().skip(gather.phase[2]).step_by(2).zip(from) {
-                                *value = E::from_f32(*sum);
-                            }
-                        }
-                    }
+                let from = plane * piece.plane_stride() + line * piece.blocking.pitch;
+                let to = (z * size[1] + y) * size[2];
+                // SAFETY: pieces differ in sample, block or channel, so no two write the same row.
+                let to = unsafe { result.slice(voxels, piece.sample, channel, to, size[2]) };
+                if step[2] == 1 {
+                    write_row::<E, L>(&even[from..], to);
+                } else {
+                    write_both::<E, L>(&even[from..], &odd[from..], to);
                 }
             }
         }
+    }
+}
+
+#[inline(always)]
+fn lanes<L: Lanes>(from: &[f32], at: usize) -> L {
+    L::load(sixteen(&from[at..]))
+}
+
+#[inline(always)]
+fn write_row<E: Element, L: Lanes>(from: &[f32], to: &mut [E]) {
+    let length = to.len();
+    if length < LANES {
+        return store_tail(lanes::<L>(from, 0), to);
+    }
+    for at in (0..length - LANES).step_by(LANES) {
+        E::store(lanes::<L>(from, at), sixteen_mut(&mut to[at..]));
+    }
+    // The last sixteen, some of them a second time.
+    let at = length - LANES;
+    E::store(lanes::<L>(from, at), sixteen_mut(&mut to[at..]));
+}
+
+#[inline(always)]
+fn write_both<E: Element, L: Lanes>(even: &[f32], odd: &[f32], to: &mut [E]) {
+    for (index, to) in to.chunks_mut(2 * LANES).enumerate() {
+        let (low, high) = L::interleave(lanes(even, index * LANES), lanes(odd, index * LANES));
+        let (to_low, to_high) = to.split_at_mut(to.len().min(LANES));
+        store_tail(low, to_low);
+        store_tail(high, to_high);
     }
 }

@@ -6,7 +6,7 @@
 //! each phase of its result. So one driver and one inner loop serve all of them, and no patch matrix (im2col) of the
 //! volume is ever made.
 
-/// Sizes of a 3D convolution; triples are z, y, x; padding is `(kernel - 1) / 2`.
+/// Sizes of a 3D convolution; triples are z, y, x; padding is `(kernel - 1) / 2`, rounded down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
     pub batch: usize,
@@ -14,7 +14,7 @@ pub struct ConvShape {
     pub out_channels: usize,
     /// Voxels of the input.
     pub size: [usize; 3],
-    /// Each 1 or 3.
+    /// Each 1 or 3, or 2 where the stride is 2 and the size even.
     pub kernel: [usize; 3],
     /// Each 1 or 2.
     pub stride: [usize; 3],

@@ -96,11 +96,18 @@ fn check_type<E: Element>(shape: ConvShape, rounding: f64) {
     let mut bits: Option<[Vec<f32>; 3]> = None;
     for isa in Isa::available() {
         let mut out = vec![E::from_f32(f32::NAN); output.len()];
-        forward(isa, &shape, &whole(&input, shape.in_channels), &weights, &bias, &mut out);
+        forward(isa, &shape, &whole(&input, shape.in_channels), &weights, Some(&bias), &mut out);
         let out = wide(&out);
         assert_close(&out, &output, rounding, "forward");
         let mut back = vec![E::from_f32(f32::NAN); input.len()];
-        input_gradient(isa, &shape, &gradient, &weights, &mut whole_mut(&mut back, shape.in_channels));
+        input_gradient(
+            isa,
+            &shape,
+            &whole(&gradient, shape.out_channels),
+            &weights,
+            None,
+            &mut whole_mut(&mut back, shape.in_channels),
+        );
         let back = wide(&back);
         assert_close(&back, &input_grad, rounding, "input gradient");
         let (mut w, mut b) = (weights.clone(), vec![0.0; shape.out_channels]);

@@ -52,7 +52,8 @@ impl Transposed {
         &self.values[self.start(group) + plane * self.plane_stride(group) + step * vectors * LANES..]
     }
 
-    /// Transposes the rows of `block`; `gradient` is `[out, z, y, x]` of one sample.
+    /// Transposes the rows of `block`; `gradient` is `[batch, out, z, y, x]`.
+    #[allow(clippy::too_many_arguments)]
     pub fn fill<E: Element>(
         &mut self,
         isa: Isa,
@@ -60,7 +61,8 @@ impl Transposed {
         shape: &ConvShape,
         blocking: &Blocking,
         block: &Block,
-        gradient: &[E],
+        sample: usize,
+        gradient: &[Part<'_, E>],
     ) {
         const GROUP: usize = 2 * LANES;
         let positions = blocking.plane_positions(block);
@@ -86,12 +88,12 @@ impl Transposed {
                 jobs.push((group.clone(), plane, target));
             }
         }
-        let parts = [Part { values: gradient, channels, maps: None }];
         jobs.into_par_iter().for_each_init(Vec::new, |rows, (group, plane, target)| {
             let lanes = group.len().next_multiple_of(LANES);
             for vector in 0..lanes / LANES {
                 let first = group.start + vector * LANES;
-                let source = (first..group.end.min(first + LANES)).map(|o| channel(&parts, shape.out_voxels(), 0, o));
+                let source =
+                    (first..group.end.min(first + LANES)).map(|o| channel(gradient, shape.out_voxels(), sample, o));
                 let lines = Lines { shape, blocking, block, plane, padded, source: source.collect() };
                 match operands {
                     Operands::Paired => {

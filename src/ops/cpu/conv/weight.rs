@@ -3,7 +3,7 @@
 //! A block's input is packed as for the forward pass; the gradient of its output is transposed, so that a vector holds
 //! the output channels of one position (or pair of positions). The sums of 16 or 32 output channels and some *columns*
 //! (input channel and tap) stay in registers while positions go by. Columns come in threes that share a base address and
-//! differ by the same three offsets everywhere: the taps along x, or, of kernels one wide, three neighbouring channels.
+//! differ by the same three offsets everywhere: the taps along x, or, of kernels less than three wide, three neighbouring channels.
 //!
 //! Samples are added one after another, blocks in order within a sample, and every sum within a block has a fixed
 //! order, so that the result depends neither on the number of threads nor on how samples are grouped in micro-batches.
@@ -27,25 +27,25 @@ const CHUNK: usize = 256;
 
 /// Adds the weight gradient of a batch to `sum` (`[out, in, z, y, x]`); `input` is `[batch, in, z, y, x]`, `gradient`
 /// (of the output) `[batch, out, z, y, x]`.
-pub fn add<E: Element>(isa: Isa, shape: &ConvShape, input: &[Part<'_, E>], gradient: &[E], sum: &mut [f32]) {
+pub fn add<E: Element>(isa: Isa, shape: &ConvShape, input: &[Part<'_, E>], gradient: &[Part<'_, E>], sum: &mut [f32]) {
     if shape.batch * shape.in_voxels() * shape.in_channels * shape.out_channels == 0 {
         return;
     }
     let direction = Direction::forward(shape);
+    let per_position = shape.in_channels * direction.source_phases().len() + shape.out_channels;
     let work = Work {
         isa,
         shape,
         operands: Operands::of::<E>(isa),
-        blocking: &Blocking::new(&direction, shape.in_channels + shape.out_channels, SCRATCH),
+        blocking: &Blocking::new(&direction, SCRATCH / per_position),
         direction: &direction,
         columns: Columns::new(shape, &direction),
     };
     let mut packed = Packed::default();
     for sample in 0..shape.batch {
-        let gradient = &gradient[sample * shape.out_channels * shape.out_voxels()..];
         for block in work.blocking.blocks() {
             work.pack_input(&block, sample, input, &mut packed);
-            packed.gradient.fill(isa, work.operands, shape, work.blocking, &block, gradient);
+            packed.gradient.fill(isa, work.operands, shape, work.blocking, &block, sample, gradient);
             work.multiply(&block, &packed, sum);
         }
     }
@@ -61,26 +61,27 @@ struct Packed {
 
 /// The columns of the gradient matrix.
 struct Columns {
-    /// Taps along z and y, or all of a kernel that is one wide along x: (index of its first weight, tap in `Direction`).
+    /// The first tap of each base.
     taps: Vec<usize>,
-    /// Taps along x, or 1.
-    along: usize,
+    /// Whether a base's columns are the taps along x; else they are channels.
+    along: bool,
     /// Bases: threes of columns.
     count: usize,
 }
 
 impl Columns {
     fn new(shape: &ConvShape, direction: &Direction) -> Self {
-        let along = shape.kernel[2];
-        let taps: Vec<usize> = (0..direction.gathers[0].taps.len()).step_by(along).collect();
-        let channels = if along == OFFSETS { shape.in_channels } else { shape.in_channels.div_ceil(OFFSETS) };
+        let along = shape.kernel[2] == OFFSETS;
+        let step = if along { OFFSETS } else { 1 };
+        let taps: Vec<usize> = (0..direction.gathers[0].taps.len()).step_by(step).collect();
+        let channels = if along { shape.in_channels } else { shape.in_channels.div_ceil(OFFSETS) };
         let count = channels * taps.len();
         Self { taps, along, count }
     }
 
     /// First channel and first tap of a base.
     fn base(&self, index: usize) -> (usize, usize) {
-        let channels = if self.along == OFFSETS { 1 } else { OFFSETS };
+        let channels = if self.along { 1 } else { OFFSETS };
         (index / self.taps.len() * channels, self.taps[index % self.taps.len()])
     }
 }
@@ -143,11 +144,7 @@ impl Work<'_> {
         let taps = &self.direction.gathers[0].taps;
         let offset = |tap: usize| blocking.offset(taps[tap].phase, taps[tap].offset);
         let offsets = std::array::from_fn(|index| {
-            if self.columns.along == OFFSETS {
-                offset(index) - offset(0)
-            } else {
-                (index * blocking.channel_stride()) as isize
-            }
+            if self.columns.along { offset(index) - offset(0) } else { (index * blocking.channel_stride()) as isize }
         });
         let plane_steps = packed.gradient.steps();
         let chunk = if operands == Operands::Paired { CHUNK / 2 } else { CHUNK };
@@ -202,13 +199,14 @@ impl Work<'_> {
     ) {
         let taps = self.shape.taps();
         let lanes = outputs.len().next_multiple_of(LANES);
-        let columns = bases.flat_map(|base| {
-            let (channel, tap) = self.columns.base(base);
-            let weight = self.direction.gathers[0].taps[tap].weight;
-            (0..OFFSETS).map(move |offset| {
-                if self.columns.along == OFFSETS { (channel, weight + offset) } else { (channel + offset, weight) }
-            })
-        });
+        let columns =
+            bases.flat_map(|base| {
+                let (channel, tap) = self.columns.base(base);
+                let weight = self.direction.gathers[0].taps[tap].weight;
+                (0..OFFSETS).map(move |offset| {
+                    if self.columns.along { (channel, weight + offset) } else { (channel + offset, weight) }
+                })
+            });
         for ((channel, weight), totals) in columns.zip(totals.chunks_exact(lanes)) {
             if channel >= self.shape.in_channels {
                 continue;

@@ -1,7 +1,7 @@
 use half::{bf16, f16};
 
-use super::weight::{add_bias_gradient_on, add_weight_gradient_on};
 use super::*;
+use crate::ops::cpu::isa::isa;
 
 /// Numbers in [-1, 1), from a counter.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
@@ -84,21 +84,25 @@ struct Case<E> {
 impl<E: Element> Case<E> {
     fn new(shape: UpsampleShape) -> Self {
         let (x, gy) = (stored(shape.batch * shape.input_len(), 1), stored(shape.batch * shape.output_len(), 2));
-        Self { shape, x, gy, weight: noise(shape.weight_len(), 3), bias: noise(shape.outputs, 4) }
+        // Weights that the type can hold, so that the reference need not round them.
+        let weight = stored::<E>(shape.weight_len(), 3).into_iter().map(E::to_f32).collect();
+        Self { shape, x, gy, weight, bias: noise(shape.outputs, 4) }
+    }
+
+    fn part(&self) -> Part<'_, E> {
+        Part { values: &self.x, channels: self.shape.inputs, maps: None }
     }
 
     /// y, gx, and the gradients of weight and bias over all samples; y and gx start as NaN.
     fn run(&self, isa: Isa) -> (Vec<E>, Vec<E>, Vec<f32>, Vec<f32>) {
         let shape = &self.shape;
         let mut y = vec![E::from_f32(f32::NAN); self.gy.len()];
-        forward_on(isa, &self.x, &self.weight, Some(&self.bias), shape, &mut y);
+        forward(isa, &self.part(), &self.weight, Some(&self.bias), shape, &mut y);
         let mut gx = vec![E::from_f32(f32::NAN); self.x.len()];
-        input_gradient_on(isa, &self.gy, &self.weight, shape, &mut gx);
+        input_gradient(isa, &self.gy, &self.weight, shape, &mut gx);
         let (mut gw, mut gb) = (vec![0.0; shape.weight_len()], vec![0.0; shape.outputs]);
-        for (x, gy) in self.x.chunks(shape.input_len()).zip(self.gy.chunks(shape.output_len())) {
-            add_weight_gradient_on(isa, x, gy, shape, &mut gw);
-            add_bias_gradient_on(isa, gy, shape, &mut gb);
-        }
+        add_weight_gradient(isa, &self.part(), &self.gy, shape, &mut gw);
+        add_bias_gradient(&self.gy, shape, &mut gb);
         (y, gx, gw, gb)
     }
 }
@@ -190,21 +194,22 @@ fn samples_and_threads_do_not_touch_each_other() {
 
 #[test]
 fn weight_gradients_are_added_to_what_is_there() {
+    // One block of one sample: one term is added, so twice is exactly the double.
     let case = Case::<f32>::new(shape(1, 3, 5, [2, 3, 7], [2, 2, 2]));
     let (_, _, gw, gb) = case.run(isa());
     let (mut again, mut bias) = (gw.clone(), gb.clone());
-    add_weight_gradient(&case.x, &case.gy, &case.shape, &mut again);
+    add_weight_gradient(isa(), &case.part(), &case.gy, &case.shape, &mut again);
     add_bias_gradient(&case.gy, &case.shape, &mut bias);
-    assert!(again.iter().zip(&gw).all(|(again, once)| *again == 2.0 * once));
-    assert!(bias.iter().zip(&gb).all(|(again, once)| *again == 2.0 * once));
+    assert_eq!(again, gw.iter().map(|once| 2.0 * once).collect::<Vec<_>>());
+    assert_eq!(bias, gb.iter().map(|once| 2.0 * once).collect::<Vec<_>>());
 }
 
 #[test]
 fn without_a_bias_it_is_a_bias_of_zero() {
     let case = Case::<f32>::new(shape(1, 3, 5, [2, 3, 7], [2, 1, 2]));
     let (mut without, mut zero) = (vec![f32::NAN; case.gy.len()], vec![f32::NAN; case.gy.len()]);
-    forward(&case.x, &case.weight, None, &case.shape, &mut without);
-    forward(&case.x, &case.weight, Some(&[0.0; 5]), &case.shape, &mut zero);
+    forward(isa(), &case.part(), &case.weight, None, &case.shape, &mut without);
+    forward(isa(), &case.part(), &case.weight, Some(&[0.0; 5]), &case.shape, &mut zero);
     assert_eq!(without, zero);
 }
 

@@ -15,8 +15,12 @@ pub unsafe fn gather(vectors: usize, tile: GatherTile<'_>) {
                 let out = tile.sums.add(first * tile.sums_stride + vector * LANES);
                 let mut sums = [[_mm256_setzero_ps(); 2]; PART];
                 for row in 0..PART {
-                    sums[row][0] = _mm256_loadu_ps(out.add(row * tile.sums_stride));
-                    sums[row][1] = _mm256_loadu_ps(out.add(row * tile.sums_stride + 8));
+                    sums[row] = if tile.starts.is_null() {
+                        let out = out.add(row * tile.sums_stride);
+                        [_mm256_loadu_ps(out), _mm256_loadu_ps(out.add(8))]
+                    } else {
+                        [_mm256_set1_ps(*tile.starts.add(first + row)); 2]
+                    };
                 }
                 let mut weight = tile.weights.add(first);
                 for unit in 0..tile.units {

@@ -12,7 +12,11 @@ pub unsafe fn gather<const NV: usize>(tile: GatherTile<'_>) {
         let mut sums = [[_mm512_setzero_ps(); NV]; ROWS];
         for row in 0..ROWS {
             for vector in 0..NV {
-                sums[row][vector] = _mm512_loadu_ps(tile.sums.add(row * tile.sums_stride + vector * LANES));
+                sums[row][vector] = if tile.starts.is_null() {
+                    _mm512_loadu_ps(tile.sums.add(row * tile.sums_stride + vector * LANES))
+                } else {
+                    _mm512_set1_ps(*tile.starts.add(row))
+                };
             }
         }
         let mut weight = tile.weights;

@@ -37,9 +37,11 @@ pub struct GatherTile<'a> {
     pub taps: &'a [isize],
     /// `[unit][tap][8]`.
     pub weights: *const f32,
-    /// Sums, `[8][positions]`, added to.
+    /// Sums, `[8][positions]`.
     pub sums: *mut f32,
     pub sums_stride: usize,
+    /// What the 8 sums begin with; null where they go on.
+    pub starts: *const f32,
 }
 
 /// What an outer tile reads and writes: `sums[column][o] += sum over p of gradient[p][o] * column[p]`.
@@ -126,7 +128,7 @@ unsafe fn gather_portable(vectors: usize, tile: GatherTile<'_>) {
         for vector in 0..vectors {
             for row in 0..ROWS {
                 let out = tile.sums.add(row * tile.sums_stride + vector * LANES).cast::<[f32; LANES]>();
-                let mut sum = *out;
+                let mut sum = if tile.starts.is_null() { *out } else { [*tile.starts.add(row); LANES] };
                 let mut weight = tile.weights.add(row);
                 for unit in 0..tile.units {
                     let source = tile.source.add(unit * tile.unit_stride + vector * LANES);
