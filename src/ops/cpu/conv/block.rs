@@ -135,7 +135,7 @@ impl<T: Copy + Default, R: Row<T>> Kernel for Pack<'_, T, R> {
                         (Some(z), Some(y)) if step[2] == 1 => {
                             // Upwards, so that what whole vectors write beyond a row is written over by the next.
                             source.read::<L>((z * size[1] + y) * size[2], width, &mut scratch[at..]);
-                            scratch[at + width..at + pitch].fill(T::default());
+                            pad(&mut scratch[at + width..at + pitch]);
                         }
                         (Some(z), Some(y)) => {
                             source.read::<L>((z * size[1] + y) * size[2], size[2], row);
@@ -156,6 +156,14 @@ impl<T: Copy + Default, R: Row<T>> Kernel for Pack<'_, T, R> {
         }
         let at = FRONT + blocking.source_phases.len() * blocking.phase_stride;
         scratch[at..at + BACK].fill(T::default());
+    }
+}
+
+/// Writes the zero after a row, where there is one: a call to fill memory would cost as much as the row.
+#[inline(always)]
+pub(super) fn pad<T: Default>(rest: &mut [T]) {
+    if let Some(first) = rest.first_mut() {
+        *first = T::default();
     }
 }
 

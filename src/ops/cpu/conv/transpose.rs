@@ -3,7 +3,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::block::{Block, Blocking};
+use super::block::{Block, Blocking, pad};
 use super::operands::Operands;
 use super::shape::ConvShape;
 use super::source::{Channel, Part, Row, channel};
@@ -147,7 +147,7 @@ where
             for y in block.y.clone() {
                 // Upwards, so that what whole vectors write beyond a row is written over by the next.
                 source.read::<L>((plane * height + y) * width, width, &mut row[at..]);
-                row[at + width..at + blocking.pitch].fill(T::default());
+                pad(&mut row[at + width..at + blocking.pitch]);
                 at += blocking.pitch;
             }
             row[at..].fill(T::default());

@@ -197,23 +197,26 @@ impl Work<'_> {
         totals: &[f32],
         sum: &SharedSlice<'_, f32>,
     ) {
-        let taps = self.shape.taps();
+        let row = self.shape.in_channels * self.shape.taps();
         let lanes = outputs.len().next_multiple_of(LANES);
-        let columns =
-            bases.flat_map(|base| {
-                let (channel, tap) = self.columns.base(base);
-                let weight = self.direction.gathers[0].taps[tap].weight;
-                (0..OFFSETS).map(move |offset| {
-                    if self.columns.along { (channel, weight + offset) } else { (channel + offset, weight) }
-                })
-            });
-        for ((channel, weight), totals) in columns.zip(totals.chunks_exact(lanes)) {
-            if channel >= self.shape.in_channels {
+        for (lane, output) in outputs.clone().enumerate() {
+            let totals = totals.chunks_exact(lanes).map(|column| column[lane]);
+            if self.columns.along {
+                // Bases in order are weights in order.
+                let (start, length) = (output * row + bases.start * OFFSETS, bases.len() * OFFSETS);
+                // SAFETY: units differ in output channel or column, so no two touch the same weight.
+                let weights = unsafe { sum.slice(start, length) };
+                weights.iter_mut().zip(totals).for_each(|(weight, total)| *weight += total);
                 continue;
             }
-            for (output, total) in outputs.clone().zip(totals) {
-                let at = (output * self.shape.in_channels + channel) * taps + weight;
-                // SAFETY: units differ in output channel or column, so no two touch the same weight.
+            let columns = bases.clone().flat_map(|base| {
+                let (channel, tap) = self.columns.base(base);
+                let weight = self.direction.gathers[0].taps[tap].weight;
+                (0..OFFSETS).map(move |offset| (channel + offset, weight))
+            });
+            for ((channel, weight), total) in columns.zip(totals).filter(|((c, _), _)| *c < self.shape.in_channels) {
+                let at = output * row + channel * self.shape.taps() + weight;
+                // SAFETY: as above.
                 unsafe { sum.slice(at, 1)[0] += total };
             }
         }

@@ -5,9 +5,13 @@ use rayon::prelude::*;
 use super::operands::Operands;
 use super::shape::{ConvShape, Direction, Gather};
 use super::tile::ROWS;
+use crate::ops::cpu::element::Element;
 
 /// Source channels that a tile sums over at once, so that their scratch stays in the second-level cache. Even.
 pub const CHANNEL_BLOCK: usize = 32;
+
+/// Weights rounded at a time.
+const NARROW: usize = 1 << 16;
 
 /// `[gather][channel block][8 results][unit][tap][operand of the unit][8]`; a unit is a channel or a pair of them.
 pub struct PackedWeights {
@@ -44,12 +48,23 @@ impl PackedWeights {
                 }
             }
         }
+        let narrow = match operands {
+            Operands::Single => Vec::new(),
+            _ => {
+                let mut narrow = vec![bf16::ZERO; weights.len()];
+                narrow
+                    .par_chunks_mut(NARROW)
+                    .zip(weights.par_chunks(NARROW))
+                    .for_each(|(to, from)| bf16::narrow(from, to));
+                narrow
+            }
+        };
         // Floats from a source channel to the next, and from a result channel to the next.
         let taps = shape.taps();
         let strides = if backward { (results * taps, taps) } else { (taps, sources * taps) };
         jobs.into_par_iter().for_each(|(gather, first, end, row, job)| {
             let rows = row..results.min(row + ROWS);
-            fill(job, operands, gather, first..end, rows, strides, weights);
+            fill(job, operands, gather, first..end, rows, strides, weights, &narrow);
         });
         packed
     }
@@ -73,7 +88,8 @@ impl PackedWeights {
     }
 }
 
-/// Writes the weights of up to 8 results; what belongs to no channel stays zero.
+/// Writes the weights of up to 8 results, `narrow` being those rounded for pairs; what belongs to no channel stays zero.
+#[allow(clippy::too_many_arguments)]
 fn fill(
     job: &mut [f32],
     operands: Operands,
@@ -82,11 +98,11 @@ fn fill(
     results: std::ops::Range<usize>,
     (source_stride, result_stride): (usize, usize),
     weights: &[f32],
+    narrow: &[bf16],
 ) {
     let mut targets = job.chunks_exact_mut(ROWS);
     let mut next = || targets.next().unwrap_or_default();
     let at = |source: usize, tap: usize| source * source_stride + tap;
-    let rounded = |index: usize| bf16::from_f32(weights[index]);
     let step = if operands == Operands::Single { 1 } else { 2 };
     for even in sources.clone().step_by(step) {
         let odd = (even + 1 < sources.end).then_some(even + 1);
@@ -101,16 +117,16 @@ fn fill(
                 }
                 Operands::Widened => {
                     for (value, result) in next().iter_mut().zip(results.clone()) {
-                        *value = odd.map_or(0.0, |odd| rounded(odd + result * result_stride).to_f32());
+                        *value = odd.map_or(0.0, |odd| narrow[odd + result * result_stride].to_f32());
                     }
                     for (value, result) in next().iter_mut().zip(results.clone()) {
-                        *value = rounded(from + result * result_stride).to_f32();
+                        *value = narrow[from + result * result_stride].to_f32();
                     }
                 }
                 Operands::Paired => {
                     for (value, result) in next().iter_mut().zip(results.clone()) {
-                        let even = u32::from(rounded(from + result * result_stride).to_bits());
-                        let odd = odd.map_or(0, |odd| u32::from(rounded(odd + result * result_stride).to_bits()));
+                        let even = u32::from(narrow[from + result * result_stride].to_bits());
+                        let odd = odd.map_or(0, |odd| u32::from(narrow[odd + result * result_stride].to_bits()));
                         *value = f32::from_bits(odd << 16 | even);
                     }
                 }
