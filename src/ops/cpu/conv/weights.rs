@@ -7,8 +7,9 @@ use super::shape::{ConvShape, Direction, Gather};
 use super::tile::ROWS;
 use crate::ops::cpu::element::Element;
 
-/// Source channels that a tile sums over at once, so that their scratch stays in the second-level cache. Even.
-pub const CHANNEL_BLOCK: usize = 32;
+/// Source channels that a tile sums over at once, so that what it reads of their scratch stays in the
+/// first-level cache. Even.
+pub const CHANNEL_BLOCK: usize = 16;
 
 /// Weights rounded at a time.
 const NARROW: usize = 1 << 16;
