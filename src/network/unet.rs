@@ -9,7 +9,7 @@ use super::init::he_normal;
 use super::parameter::{Buffer, Parameter, weights_sha256};
 use super::plan::{NetworkPlan, Norm, Stage};
 use crate::ops::cpu::norm::Groups;
-use crate::ops::{self, ConvSpec, NormSpec, ParameterSinks, UpsampleSpec};
+use crate::ops::{self, Activation, Affine, NormSpec, ParameterSinks};
 
 /// LeakyReLU's slope below zero.
 pub const SLOPE: f32 = 0.01;
@@ -36,7 +36,7 @@ pub struct BatchStatistics {
 struct ConvLayer {
     weights: usize,
     bias: usize,
-    spec: ConvSpec,
+    stride: [usize; 3],
 }
 
 struct NormLayer {
@@ -53,11 +53,15 @@ struct Block {
 }
 
 struct Level {
-    upsample_weights: usize,
-    upsample_bias: usize,
-    upsample: UpsampleSpec,
-    blocks: Vec<Block>,
+    /// None where there is one stage, and with it no way up: the head stands on the encoder.
+    up: Option<Up>,
     head: Option<ConvLayer>,
+}
+
+struct Up {
+    /// A transposed convolution; its kernel is its stride.
+    conv: ConvLayer,
+    blocks: [Block; 2],
 }
 
 /// The network and its parameters.
@@ -67,7 +71,7 @@ pub struct UNet {
     pub parameters: Vec<Parameter>,
     /// Running statistics of batch norms, mean and variance in turn.
     pub buffers: Vec<Buffer>,
-    encoder: Vec<Vec<Block>>,
+    encoder: Vec<[Block; 2]>,
     /// Deepest first.
     decoder: Vec<Level>,
 }
@@ -97,11 +101,10 @@ impl Builder<'_> {
 
     fn conv(&mut self, name: &str, from: usize, to: usize, kernel: [usize; 3], stride: [usize; 3]) -> ConvLayer {
         let [z, y, x] = kernel;
-        let first = self.parameters.is_empty();
         ConvLayer {
             weights: self.weights(format!("{name}.weight"), [to, from, z, y, x], from * z * y * x),
             bias: self.constant(format!("{name}.bias"), to, 0.0),
-            spec: ConvSpec { stride, input_gradient: !first },
+            stride,
         }
     }
 
@@ -125,16 +128,16 @@ impl Builder<'_> {
     }
 
     /// Two blocks; `stride` is the first one's.
-    fn blocks(&mut self, name: &str, from: usize, stage: &Stage, stride: [usize; 3]) -> Vec<Block> {
-        (0..2)
-            .map(|index| {
-                let (from, stride) = if index == 0 { (from, stride) } else { (stage.features, [1; 3]) };
-                Block {
-                    conv: self.conv(&format!("{name}.conv{index}"), from, stage.features, stage.kernel, stride),
-                    norm: self.norm(&format!("{name}.norm{index}"), stage.features, stage.norm),
-                }
-            })
-            .collect()
+    fn blocks(&mut self, name: &str, from: usize, stage: &Stage, stride: [usize; 3]) -> [Block; 2] {
+        [(from, stride), (stage.features, [1; 3])].map({
+            let mut index = 0;
+            move |(from, stride)| {
+                let conv = self.conv(&format!("{name}.conv{index}"), from, stage.features, stage.kernel, stride);
+                let norm = self.norm(&format!("{name}.norm{index}"), stage.features, stage.norm);
+                index += 1;
+                Block { conv, norm }
+            }
+        })
     }
 }
 
@@ -154,25 +157,19 @@ impl UNet {
             let [z, y, x] = below.stride;
             let name = format!("decoder.{index}");
             let shape = [below.features, stage.features, z, y, x];
-            let upsample_weights = builder.weights(format!("{name}.up.weight"), shape, stage.features * z * y * x);
-            let upsample_bias = builder.constant(format!("{name}.up.bias"), stage.features, 0.0);
+            let up = ConvLayer {
+                weights: builder.weights(format!("{name}.up.weight"), shape, stage.features * z * y * x),
+                bias: builder.constant(format!("{name}.up.bias"), stage.features, 0.0),
+                stride: below.stride,
+            };
             let blocks = builder.blocks(&name, 2 * stage.features, stage, [1; 3]);
             let head = (index == 0 || plan.deep_supervision)
                 .then(|| builder.conv(&format!("head.{index}"), stage.features, plan.classes, [1; 3], [1; 3]));
-            let upsample = UpsampleSpec { stride: below.stride };
-            decoder.push(Level { upsample_weights, upsample_bias, upsample, blocks, head });
+            decoder.push(Level { up: Some(Up { conv: up, blocks }), head });
         }
         if plan.stages.len() == 1 {
-            // One stage: no decoder; the head stands on the encoder.
             let head = builder.conv("head.0", plan.stages[0].features, plan.classes, [1; 3], [1; 3]);
-            let level = Level {
-                upsample_weights: 0,
-                upsample_bias: 0,
-                upsample: UpsampleSpec { stride: [1; 3] },
-                blocks: Vec::new(),
-                head: Some(head),
-            };
-            decoder.push(level);
+            decoder.push(Level { up: None, head: Some(head) });
         }
         Self { plan: plan.clone(), parameters: builder.parameters, buffers: builder.buffers, encoder, decoder }
     }
@@ -191,27 +188,37 @@ impl UNet {
     pub fn forward(&self, input: Tensor<5>, mut mode: Mode<'_>) -> Vec<Tensor<5>> {
         let mut layer = 0;
         let mut skips = Vec::new();
-        let mut x = input;
-        for blocks in &self.encoder {
-            x = self.blocks(blocks, x, &mut mode, &mut layer);
-            skips.push(x.clone());
+        let mut x: Option<Activation> = None;
+        for [first, second] in &self.encoder {
+            let raw = match x {
+                None => self.stem(input.clone(), first, second, &mut mode, &mut layer),
+                Some(above) => {
+                    let raw = ops::conv(above, self.affine(&first.conv), first.conv.stride);
+                    let x = self.norm(&first.norm, raw, &mut mode, &mut layer);
+                    ops::conv(x, self.affine(&second.conv), second.conv.stride)
+                }
+            };
+            let output = self.norm(&second.norm, raw, &mut mode, &mut layer);
+            skips.push(output.clone());
+            x = Some(output);
         }
+        drop(input);
+        let Some(mut x) = x else { return Vec::new() };
         skips.pop();
         let training = matches!(mode, Mode::Train(_));
         let used = if training { head_weights(self.plan.stages.len(), self.plan.deep_supervision).len() } else { 1 };
         let levels = self.decoder.len();
         let mut heads = Vec::new();
         for (index, level) in self.decoder.iter().enumerate() {
-            if let Some(skip) = skips.pop() {
-                let weights = &self.parameters[level.upsample_weights];
-                let bias = &self.parameters[level.upsample_bias];
-                let sinks = ParameterSinks { weights: weights.sink.clone(), bias: bias.sink.clone() };
-                let up = ops::upsample(x, weights.weights(), bias.value.clone(), level.upsample, sinks);
-                x = Tensor::cat(vec![up, skip], 1);
-                x = self.blocks(&level.blocks, x, &mut mode, &mut layer);
+            if let (Some(up), Some(skip)) = (&level.up, skips.pop()) {
+                let [first, second] = &up.blocks;
+                let raw = ops::join(x, self.affine(&up.conv), up.conv.stride, skip, self.affine(&first.conv));
+                x = self.norm(&first.norm, raw, &mut mode, &mut layer);
+                let raw = ops::conv(x, self.affine(&second.conv), second.conv.stride);
+                x = self.norm(&second.norm, raw, &mut mode, &mut layer);
             }
             if let Some(head) = level.head.as_ref().filter(|_| levels - index <= used) {
-                heads.push(self.conv(head, x.clone()));
+                heads.push(ops::conv(x.clone(), self.affine(head), head.stride));
             }
         }
         if let Mode::Train(statistics) = &mut mode {
@@ -221,35 +228,59 @@ impl UNet {
         heads
     }
 
-    fn conv(&self, layer: &ConvLayer, input: Tensor<5>) -> Tensor<5> {
+    fn sinks(&self, weights: usize, bias: usize) -> ParameterSinks {
+        let sink = |index: usize| self.parameters[index].sink.clone();
+        ParameterSinks { weights: sink(weights), bias: sink(bias) }
+    }
+
+    fn affine(&self, layer: &ConvLayer) -> Affine<5> {
         let (weights, bias) = (&self.parameters[layer.weights], &self.parameters[layer.bias]);
-        let sinks = ParameterSinks { weights: weights.sink.clone(), bias: bias.sink.clone() };
-        ops::conv(input, weights.weights(), bias.value.clone(), layer.spec, sinks)
+        let sinks = self.sinks(layer.weights, layer.bias);
+        Affine { weights: weights.weights(), bias: bias.value.clone(), sinks }
     }
 
-    fn blocks(&self, blocks: &[Block], input: Tensor<5>, mode: &mut Mode<'_>, layer: &mut usize) -> Tensor<5> {
-        let mut x = input;
-        for block in blocks {
-            x = self.norm(&block.norm, self.conv(&block.conv, x), mode, layer);
-        }
-        x
+    /// The first stage, whose first convolution is not kept.
+    fn stem(
+        &self,
+        image: Tensor<5>,
+        first: &Block,
+        second: &Block,
+        mode: &mut Mode<'_>,
+        layer: &mut usize,
+    ) -> Tensor<5> {
+        let training = matches!(mode, Mode::Train(_));
+        let detached = if training { image.clone().inner() } else { image.clone() };
+        let raw = ops::conv(Activation::plain(detached), self.affine(&first.conv), first.conv.stride);
+        let statistics = self.statistics(&first.norm, &raw, mode, layer);
+        let norm = (self.norm_affine(&first.norm), first.norm.spec);
+        ops::stem(image, raw, statistics, self.affine(&first.conv), norm, self.affine(&second.conv))
     }
 
-    fn norm(&self, layer: &NormLayer, input: Tensor<5>, mode: &mut Mode<'_>, index: &mut usize) -> Tensor<5> {
+    fn norm_affine(&self, layer: &NormLayer) -> Affine<1> {
         let (gamma, beta) = (&self.parameters[layer.gamma], &self.parameters[layer.beta]);
-        let statistics = match (layer.running, mode) {
-            (Some(running), Mode::Predict) => self.remembered(running, &input.device()),
+        let sinks = self.sinks(layer.gamma, layer.beta);
+        Affine { weights: gamma.value.clone(), bias: beta.value.clone(), sinks }
+    }
+
+    fn norm(&self, layer: &NormLayer, raw: Tensor<5>, mode: &mut Mode<'_>, index: &mut usize) -> Activation {
+        let statistics = self.statistics(layer, &raw, mode, index);
+        ops::norm_act(raw, statistics, self.norm_affine(layer), layer.spec)
+    }
+
+    /// What a layer normalises by; a batch norm's are noted down for the running ones.
+    fn statistics(&self, layer: &NormLayer, raw: &Tensor<5>, mode: &mut Mode<'_>, index: &mut usize) -> Tensor<2> {
+        let found = |raw: &Tensor<5>| ops::norm_statistics(raw.clone(), layer.spec);
+        match (layer.running, mode) {
+            (Some(running), Mode::Predict) => self.remembered(running, &raw.device()),
             (Some(_), Mode::Train(noted)) => {
-                let [batch, _, z, y, x] = input.dims();
-                let statistics = ops::norm_statistics(input.clone(), layer.spec).inner();
+                let [batch, _, z, y, x] = raw.dims();
+                let statistics = found(raw);
                 noted.add(*index, &statistics, batch * z * y * x);
                 *index += 1;
                 statistics
             }
-            (None, _) => ops::norm_statistics(input.clone(), layer.spec),
-        };
-        let sinks = ParameterSinks { weights: gamma.sink.clone(), bias: beta.sink.clone() };
-        ops::norm_act(input, statistics, gamma.value.clone(), beta.value.clone(), layer.spec, sinks)
+            (None, _) => found(raw),
+        }
     }
 
     fn remembered(&self, running: usize, device: &Device) -> Tensor<2> {

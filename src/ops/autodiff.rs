@@ -1,30 +1,36 @@
 //! The gradients of the operations: what each keeps, and its backward pass.
 //!
-//! Only activations are nodes of the graph. What a backward pass no longer needs it drops before it allocates.
+//! Only activations are nodes of the graph. Per convolution one tensor is kept: its output before the norm. The node
+//! behind the norm stands for the activated values, but holds that same tensor, and whoever reads it normalises and
+//! activates while reading. A node's gradient is that of the activated values, summed over all who read them; the norm's
+//! backward pass turns it into the gradient of the raw values where it lies.
+//!
+//! The first convolution's output and what comes up to a decoder level are not kept but computed again ([`Stem`],
+//! [`Join`]). What a backward pass no longer needs it drops before it allocates: with `a` the bytes of a level's
+//! activation, a convolution's backward pass holds its input (until the norm's has run), its output's gradient and its
+//! input's, 3a; a decoder level's first holds what came up in the place of the input's gradient, then the gradients of
+//! both halves, 4a with the encoder's output.
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, TensorMetadata};
-use burn::tensor::{FloatDType, Shape};
+use burn::tensor::Shape;
 
 use super::backend::VolumeOps;
-use super::spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks, UpsampleSpec};
+use super::spec::{ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, StemSinks, StemSpec};
 
 #[derive(Debug)]
 struct Conv;
 #[derive(Debug)]
-struct Upsample;
+struct Stem;
+#[derive(Debug)]
+struct Join;
 #[derive(Debug)]
 struct NormAct;
 #[derive(Debug)]
 struct Loss;
-
-/// A sum of gradients that has not begun.
-fn zeros<B: VolumeOps>(shape: Shape, like: &FloatTensor<B>) -> FloatTensor<B> {
-    B::float_zeros(shape, &like.device(), FloatDType::F32)
-}
 
 /// Adds to both sums of an operation's parameters.
 fn add_parameters<B: VolumeOps>(
@@ -35,11 +41,11 @@ fn add_parameters<B: VolumeOps>(
     add: impl FnOnce(FloatTensor<B>, FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>),
 ) {
     sinks.weights.update::<B>(
-        || zeros::<B>(weights, like),
+        || B::volume_zeros(like.clone(), weights),
         |weight_sum| {
             let mut kept = None;
             sinks.bias.update::<B>(
-                || zeros::<B>(bias, like),
+                || B::volume_zeros(like.clone(), bias),
                 |bias_sum| {
                     let (weight_sum, bias_sum) = add(weight_sum, bias_sum);
                     kept = Some(weight_sum);
@@ -55,58 +61,109 @@ fn spatial(shape: &Shape) -> [usize; 3] {
     [shape[2], shape[3], shape[4]]
 }
 
+fn add_conv_parameters<B: VolumeOps>(
+    sinks: &ParameterSinks,
+    input: FloatTensor<B>,
+    map: FloatTensor<B>,
+    weights: &FloatTensor<B>,
+    gradient: &FloatTensor<B>,
+    spec: ConvSpec,
+) {
+    let bias = Shape::new([weights.shape()[0]]);
+    add_parameters::<B>(sinks, weights.shape(), bias, weights, |weight_sum, bias_sum| {
+        B::volume_conv_parameter_gradient(input, map, gradient.clone(), weight_sum, bias_sum, spec)
+    });
+}
+
+/// From the gradient of the activated values that of the raw ones.
+fn norm_backward<B: VolumeOps>(
+    sinks: &ParameterSinks,
+    input: FloatTensor<B>,
+    [statistics, gamma, beta]: [FloatTensor<B>; 3],
+    gradient: FloatTensor<B>,
+    spec: NormSpec,
+) -> FloatTensor<B> {
+    let shape = gamma.shape();
+    let like = gamma.clone();
+    let mut result = None;
+    add_parameters::<B>(sinks, shape.clone(), shape, &like, |gamma_sum, beta_sum| {
+        let (gradient, gamma_sum, beta_sum) =
+            B::volume_norm_act_gradient(input, statistics, gamma, beta, gradient, gamma_sum, beta_sum, spec);
+        result = Some(gradient);
+        (gamma_sum, beta_sum)
+    });
+    result.unwrap_or_else(|| unreachable!("the closure above has run"))
+}
+
 impl<B: VolumeOps> Backward<B, 1> for Conv {
-    type State = (FloatTensor<B>, FloatTensor<B>, ConvSpec, ParameterSinks);
+    type State = ([FloatTensor<B>; 3], ConvSpec, ParameterSinks);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [parent] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
-        let (input, weights, spec, sinks) = ops.state;
+        let ([input, map, weights], spec, sinks) = ops.state;
         let size = spatial(&input.shape());
-        let bias = Shape::new([weights.shape()[0]]);
-        add_parameters::<B>(&sinks, weights.shape(), bias, &weights, |weight_sum, bias_sum| {
-            B::volume_conv_parameter_gradient(input, gradient.clone(), weight_sum, bias_sum, spec)
-        });
+        add_conv_parameters::<B>(&sinks, input, map, &weights, &gradient, spec);
         if let Some(parent) = parent.filter(|_| spec.input_gradient) {
             grads.register::<B>(parent.id, B::volume_conv_input_gradient(gradient, weights, spec, size));
         }
     }
 }
 
-impl<B: VolumeOps> Backward<B, 1> for Upsample {
-    type State = (FloatTensor<B>, FloatTensor<B>, UpsampleSpec, ParameterSinks);
+impl<B: VolumeOps> Backward<B, 1> for Stem {
+    /// Image, statistics, gamma, beta, first weights and bias, map, weights.
+    type State = ([FloatTensor<B>; 8], StemSpec, StemSinks);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [parent] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
-        let (input, weights, spec, sinks) = ops.state;
-        let bias = Shape::new([weights.shape()[1]]);
-        add_parameters::<B>(&sinks, weights.shape(), bias, &weights, |weight_sum, bias_sum| {
-            B::volume_upsample_parameter_gradient(input, gradient.clone(), weight_sum, bias_sum, spec)
+        let ([image, statistics, gamma, beta, first_weights, first_bias, map, weights], spec, sinks) = ops.state;
+        let none = ParameterSinks::default();
+        let raw = B::volume_conv(image.clone(), map.clone(), first_weights.clone(), first_bias, spec.first, none);
+        add_conv_parameters::<B>(&sinks.second, raw.clone(), map.clone(), &weights, &gradient, spec.second);
+        let gradient = B::volume_conv_input_gradient(gradient, weights, spec.second, spatial(&raw.shape()));
+        let gradient = norm_backward::<B>(&sinks.norm, raw, [statistics, gamma, beta], gradient, spec.norm);
+        add_conv_parameters::<B>(&sinks.first, image, map, &first_weights, &gradient, spec.first);
+    }
+}
+
+impl<B: VolumeOps> Backward<B, 2> for Join {
+    /// Below and its map, weights and bias of the way up, skip and its map, weights.
+    type State = ([FloatTensor<B>; 7], JoinSpec, JoinSinks);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [below_parent, skip_parent] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        let ([below, below_map, up_weights, up_bias, skip, skip_map, weights], spec, sinks) = ops.state;
+        let bias = Shape::new([weights.shape()[0]]);
+        add_parameters::<B>(&sinks.conv, weights.shape(), bias, &weights, |weight_sum, bias_sum| {
+            let up = B::volume_upsample(below.clone(), below_map.clone(), up_weights.clone(), up_bias, spec.up);
+            let gradient = gradient.clone();
+            B::volume_joined_parameter_gradient(up, skip, skip_map, gradient, weight_sum, bias_sum, spec.conv)
         });
-        if let Some(parent) = parent {
-            grads.register::<B>(parent.id, B::volume_upsample_input_gradient(gradient, weights, spec));
+        let up_channels = up_weights.shape()[1];
+        let (up, skip) = B::volume_joined_input_gradient(gradient, weights, spec.conv, up_channels);
+        if let Some(parent) = skip_parent {
+            grads.register::<B>(parent.id, skip);
+        }
+        let bias = Shape::new([up_channels]);
+        add_parameters::<B>(&sinks.up, up_weights.shape(), bias, &up_weights, |weight_sum, bias_sum| {
+            B::volume_upsample_parameter_gradient(below, below_map, up.clone(), weight_sum, bias_sum, spec.up)
+        });
+        if let Some(parent) = below_parent {
+            grads.register::<B>(parent.id, B::volume_upsample_input_gradient(up, up_weights, spec.up));
         }
     }
 }
 
 impl<B: VolumeOps> Backward<B, 1> for NormAct {
-    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, NormSpec, ParameterSinks);
+    type State = (FloatTensor<B>, [FloatTensor<B>; 3], NormSpec, ParameterSinks);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [parent] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
-        let (input, statistics, gamma, beta, spec, sinks) = ops.state;
-        let shape = gamma.shape();
-        let like = gamma.clone();
-        let mut input_gradient = None;
-        add_parameters::<B>(&sinks, shape.clone(), shape, &like, |gamma_sum, beta_sum| {
-            let (result, gamma_sum, beta_sum) =
-                B::volume_norm_act_gradient(input, statistics, gamma, beta, gradient, gamma_sum, beta_sum, spec);
-            input_gradient = Some(result);
-            (gamma_sum, beta_sum)
-        });
-        if let (Some(parent), Some(result)) = (parent, input_gradient) {
+        let (input, numbers, spec, sinks) = ops.state;
+        let result = norm_backward::<B>(&sinks, input, numbers, gradient, spec);
+        if let Some(parent) = parent {
             grads.register::<B>(parent.id, result);
         }
     }
@@ -128,43 +185,89 @@ impl<B: VolumeOps> Backward<B, 1> for Loss {
 impl<B: VolumeOps, C: CheckpointStrategy> VolumeOps for Autodiff<B, C> {
     fn volume_conv(
         input: FloatTensor<Self>,
+        map: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         spec: ConvSpec,
         sinks: ParameterSinks,
     ) -> FloatTensor<Self> {
         let (input, node) = input.into_parts();
-        let (weights, bias) = (weights.into_primitive(), bias.into_primitive());
+        let [map, weights, bias] = [map, weights, bias].map(|tensor| tensor.into_primitive());
+        let kept = [input.clone(), map.clone(), weights.clone()];
+        let output = B::volume_conv(input, map, weights, bias, spec, sinks.clone());
         match Conv.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => {
-                let output = B::volume_conv(input.clone(), weights.clone(), bias, spec, sinks.clone());
-                prepared.finish((input, weights, spec, sinks), output)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::volume_conv(input, weights, bias, spec, sinks)),
+            OpsKind::Tracked(prepared) => prepared.finish((kept, spec, sinks), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 
-    fn volume_upsample(
-        input: FloatTensor<Self>,
+    fn volume_stem(
+        image: FloatTensor<Self>,
+        raw: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        first_weights: FloatTensor<Self>,
+        first_bias: FloatTensor<Self>,
+        map: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        spec: UpsampleSpec,
-        sinks: ParameterSinks,
+        spec: StemSpec,
+        sinks: StemSinks,
     ) -> FloatTensor<Self> {
-        let (input, node) = input.into_parts();
-        let (weights, bias) = (weights.into_primitive(), bias.into_primitive());
-        match Upsample.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => {
-                let output = B::volume_upsample(input.clone(), weights.clone(), bias, spec, sinks.clone());
-                prepared.finish((input, weights, spec, sinks), output)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::volume_upsample(input, weights, bias, spec, sinks)),
+        let (image, node) = image.into_parts();
+        let [raw, map, weights, bias] = [raw, map, weights, bias].map(|tensor| tensor.into_primitive());
+        let [statistics, gamma, beta] = [statistics, gamma, beta].map(|tensor| tensor.into_primitive());
+        let [first_weights, first_bias] = [first_weights, first_bias].map(|tensor| tensor.into_primitive());
+        let kept = [image, statistics, gamma, beta, first_weights, first_bias, map.clone(), weights.clone()];
+        let output = B::volume_conv(raw, map, weights, bias, spec.second, sinks.second.clone());
+        match Stem.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((kept, spec, sinks), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+
+    fn volume_join(
+        below: FloatTensor<Self>,
+        below_map: FloatTensor<Self>,
+        up_weights: FloatTensor<Self>,
+        up_bias: FloatTensor<Self>,
+        skip: FloatTensor<Self>,
+        skip_map: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        spec: JoinSpec,
+        sinks: JoinSinks,
+    ) -> FloatTensor<Self> {
+        let (below, below_node) = below.into_parts();
+        let (skip, skip_node) = skip.into_parts();
+        let [below_map, up_weights, up_bias] = [below_map, up_weights, up_bias].map(|tensor| tensor.into_primitive());
+        let [skip_map, weights, bias] = [skip_map, weights, bias].map(|tensor| tensor.into_primitive());
+        let kept = [&below, &below_map, &up_weights, &up_bias, &skip, &skip_map, &weights].map(Clone::clone);
+        let output =
+            B::volume_join(below, below_map, up_weights, up_bias, skip, skip_map, weights, bias, spec, sinks.clone());
+        match Join.prepare::<C>([below_node, skip_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((kept, spec, sinks), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 
     /// A plain number: the gradient through the statistics is part of [`NormAct`]'s.
     fn volume_norm_statistics(input: FloatTensor<Self>, spec: NormSpec) -> FloatTensor<Self> {
         <Self as burn::backend::AutodiffBackend>::from_inner(B::volume_norm_statistics(input.into_primitive(), spec))
+    }
+
+    /// Plain numbers too.
+    fn volume_norm_map(
+        statistics: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        spec: NormSpec,
+        batch: usize,
+    ) -> FloatTensor<Self> {
+        let [statistics, gamma, beta] = [statistics, gamma, beta].map(|tensor| tensor.into_primitive());
+        let map = B::volume_norm_map(statistics, gamma, beta, spec, batch);
+        <Self as burn::backend::AutodiffBackend>::from_inner(map)
     }
 
     fn volume_norm_act(
@@ -176,23 +279,10 @@ impl<B: VolumeOps, C: CheckpointStrategy> VolumeOps for Autodiff<B, C> {
         sinks: ParameterSinks,
     ) -> FloatTensor<Self> {
         let (input, node) = input.into_parts();
-        let statistics = statistics.into_primitive();
-        let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
+        let numbers = [statistics, gamma, beta].map(|tensor| tensor.into_primitive());
         match NormAct.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => {
-                let output = B::volume_norm_act(
-                    input.clone(),
-                    statistics.clone(),
-                    gamma.clone(),
-                    beta.clone(),
-                    spec,
-                    sinks.clone(),
-                );
-                prepared.finish((input, statistics, gamma, beta, spec, sinks), output)
-            }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::volume_norm_act(input, statistics, gamma, beta, spec, sinks))
-            }
+            OpsKind::Tracked(prepared) => prepared.finish((input.clone(), numbers, spec, sinks), input),
+            OpsKind::UnTracked(prepared) => prepared.finish(input),
         }
     }
 

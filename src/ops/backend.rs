@@ -1,24 +1,35 @@
 //! The names of the operations; see the functions in [`super`] for what they do.
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
+use burn::tensor::Shape;
 
 use super::default;
-use super::spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks, UpsampleSpec};
+use super::spec::{
+    ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, StemSinks, StemSpec, UpsampleSpec,
+};
 
 /// The volume operations of a backend. The `*_gradient` methods are their backward passes; those that take sums add
-/// to them, and give them back.
+/// to them, and give them back. A `map` says how the tensor before it is normalised while it is read, where the spec has
+/// a slope ([`VolumeOps::volume_norm_map`]).
 #[backend_extension(Cube: cfg(any(feature = "vulkan", feature = "cuda")), Flex, Autodiff)]
 pub trait VolumeOps: Backend {
+    /// A sum of gradients that has not begun, in f32. `like` says on which device.
+    fn volume_zeros(like: FloatTensor<Self>, shape: Shape) -> FloatTensor<Self> {
+        default::zeros::<Self>(like, shape)
+    }
+
     fn volume_conv(
         input: FloatTensor<Self>,
+        map: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         spec: ConvSpec,
         _sinks: ParameterSinks,
     ) -> FloatTensor<Self> {
-        default::conv::<Self>(input, weights, bias, spec)
+        default::conv::<Self>(default::read::<Self>(input, map, spec.slope), weights, bias, spec)
     }
 
+    /// The gradient of what was read.
     fn volume_conv_input_gradient(
         gradient: FloatTensor<Self>,
         weights: FloatTensor<Self>,
@@ -30,22 +41,24 @@ pub trait VolumeOps: Backend {
 
     fn volume_conv_parameter_gradient(
         input: FloatTensor<Self>,
+        map: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         weight_sum: FloatTensor<Self>,
         bias_sum: FloatTensor<Self>,
         spec: ConvSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let input = default::read::<Self>(input, map, spec.slope);
         default::conv_parameter_gradient::<Self>(input, gradient, weight_sum, bias_sum, spec)
     }
 
     fn volume_upsample(
         input: FloatTensor<Self>,
+        map: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         spec: UpsampleSpec,
-        _sinks: ParameterSinks,
     ) -> FloatTensor<Self> {
-        default::upsample::<Self>(input, weights, bias, spec)
+        default::upsample::<Self>(default::read::<Self>(input, map, spec.slope), weights, bias, spec)
     }
 
     fn volume_upsample_input_gradient(
@@ -58,27 +71,115 @@ pub trait VolumeOps: Backend {
 
     fn volume_upsample_parameter_gradient(
         input: FloatTensor<Self>,
+        map: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         weight_sum: FloatTensor<Self>,
         bias_sum: FloatTensor<Self>,
         spec: UpsampleSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let input = default::read::<Self>(input, map, spec.slope);
         default::upsample_parameter_gradient::<Self>(input, gradient, weight_sum, bias_sum, spec)
+    }
+
+    /// The first stage; `raw` is its first convolution of `image`, for the forward pass alone.
+    #[allow(clippy::too_many_arguments)]
+    fn volume_stem(
+        _image: FloatTensor<Self>,
+        raw: FloatTensor<Self>,
+        _statistics: FloatTensor<Self>,
+        _gamma: FloatTensor<Self>,
+        _beta: FloatTensor<Self>,
+        _first_weights: FloatTensor<Self>,
+        _first_bias: FloatTensor<Self>,
+        map: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        spec: StemSpec,
+        sinks: StemSinks,
+    ) -> FloatTensor<Self> {
+        Self::volume_conv(raw, map, weights, bias, spec.second, sinks.second)
+    }
+
+    /// `below`, upsampled, and `skip` behind it, convolved.
+    #[allow(clippy::too_many_arguments)]
+    fn volume_join(
+        below: FloatTensor<Self>,
+        below_map: FloatTensor<Self>,
+        up_weights: FloatTensor<Self>,
+        up_bias: FloatTensor<Self>,
+        skip: FloatTensor<Self>,
+        skip_map: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        spec: JoinSpec,
+        _sinks: JoinSinks,
+    ) -> FloatTensor<Self> {
+        let up = Self::volume_upsample(below, below_map, up_weights, up_bias, spec.up);
+        Self::volume_joined_conv(up, skip, skip_map, weights, bias, spec.conv)
+    }
+
+    /// A convolution over `up` as it is and `skip` behind it.
+    fn volume_joined_conv(
+        up: FloatTensor<Self>,
+        skip: FloatTensor<Self>,
+        map: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        spec: ConvSpec,
+    ) -> FloatTensor<Self> {
+        let skip = default::read::<Self>(skip, map, spec.slope);
+        default::conv::<Self>(Self::float_cat(vec![up, skip], 1), weights, bias, spec)
+    }
+
+    /// The gradients of `up` and of what was read of `skip`; `up_channels` belong to the first.
+    fn volume_joined_input_gradient(
+        gradient: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        spec: ConvSpec,
+        up_channels: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        default::joined_input_gradient::<Self>(gradient, weights, spec, up_channels)
+    }
+
+    fn volume_joined_parameter_gradient(
+        up: FloatTensor<Self>,
+        skip: FloatTensor<Self>,
+        map: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        weight_sum: FloatTensor<Self>,
+        bias_sum: FloatTensor<Self>,
+        spec: ConvSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let input = Self::float_cat(vec![up, default::read::<Self>(skip, map, spec.slope)], 1);
+        default::conv_parameter_gradient::<Self>(input, gradient, weight_sum, bias_sum, spec)
     }
 
     fn volume_norm_statistics(input: FloatTensor<Self>, spec: NormSpec) -> FloatTensor<Self> {
         default::norm_statistics::<Self>(input, spec)
     }
 
-    fn volume_norm_act(
-        input: FloatTensor<Self>,
+    /// What each channel of each sample is mapped by, `[3, batch * channels]` in f32: `(x - mean) * scale + beta`.
+    fn volume_norm_map(
         statistics: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         spec: NormSpec,
+        batch: usize,
+    ) -> FloatTensor<Self> {
+        default::norm_map::<Self>(statistics, gamma, beta, spec, batch)
+    }
+
+    /// A place in the graph for the normalised and activated values; what is stored there stays as it is, and whoever
+    /// reads it applies the map.
+    fn volume_norm_act(
+        input: FloatTensor<Self>,
+        _statistics: FloatTensor<Self>,
+        _gamma: FloatTensor<Self>,
+        _beta: FloatTensor<Self>,
+        _spec: NormSpec,
         _sinks: ParameterSinks,
     ) -> FloatTensor<Self> {
-        default::norm_act::<Self>(input, statistics, gamma, beta, spec)
+        input
     }
 
     /// Gives the input's gradient and the new sums of gamma and beta.

@@ -28,6 +28,10 @@ fn conv_options(weights: &Shape, spec: ConvSpec) -> ConvOptions<3> {
     ConvOptions::new(spec.stride, padding, [1; 3], 1)
 }
 
+pub fn zeros<B: Backend>(like: FloatTensor<B>, shape: Shape) -> FloatTensor<B> {
+    B::float_zeros(shape, &like.device(), DType::F32.into())
+}
+
 pub fn conv<B: Backend>(
     input: FloatTensor<B>,
     weights: FloatTensor<B>,
@@ -52,6 +56,24 @@ pub fn conv_input_gradient<B: Backend>(
     // Only the shape of the input is read.
     let input = B::float_expand(B::float_zeros(Shape::new([1; 5]), &gradient.device(), dtype.into()), input);
     B::conv3d_x_backward(input, cast::<B>(weights, dtype), gradient, options)
+}
+
+/// The gradient of two inputs that were read behind each other; stride 1.
+pub fn joined_input_gradient<B: Backend>(
+    gradient: FloatTensor<B>,
+    weights: FloatTensor<B>,
+    spec: ConvSpec,
+    up_channels: usize,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let shape = gradient.shape();
+    let both = conv_input_gradient::<B>(gradient, weights, spec, [shape[2], shape[3], shape[4]]);
+    let shape = both.shape();
+    let part = |from: usize, to: usize| {
+        let mut slices = [0, 1, 2, 3, 4].map(|axis| Slice::new(0, Some(shape[axis] as isize), 1));
+        slices[1] = Slice::new(from as isize, Some(to as isize), 1);
+        B::float_slice(both.clone(), &slices)
+    };
+    (part(0, up_channels), part(up_channels, shape[1]))
 }
 
 pub fn conv_parameter_gradient<B: Backend>(
@@ -171,17 +193,44 @@ fn per_channel<B: Backend>(values: FloatTensor<B>) -> FloatTensor<B> {
     reshape::<B, 5>(values, [1, channels, 1, 1, 1])
 }
 
-pub fn norm_act<B: Backend>(
-    input: FloatTensor<B>,
+/// Mean, scale and beta of each channel of each sample.
+pub fn norm_map<B: Backend>(
     statistics: FloatTensor<B>,
     gamma: FloatTensor<B>,
     beta: FloatTensor<B>,
     spec: NormSpec,
+    batch: usize,
 ) -> FloatTensor<B> {
-    let dtype = input.dtype();
-    let normal = normalised::<B>(input, statistics, spec.groups);
-    let affine = B::float_add(B::float_mul(normal, per_channel::<B>(gamma)), per_channel::<B>(beta));
-    cast::<B>(B::leaky_relu(affine, Scalar::from(spec.slope)), dtype)
+    let channels = gamma.shape()[0];
+    let (mean, rstd) = columns::<B>(statistics);
+    // To every channel of every sample from the group it belongs to.
+    let spread = |values: FloatTensor<B>| match spec.groups {
+        Groups::Batch => B::float_expand(reshape::<B, 2>(values, [1, channels]), Shape::new([batch, channels])),
+        Groups::Instance => reshape::<B, 2>(values, [batch, channels]),
+        Groups::Group(groups) => {
+            let values = reshape::<B, 3>(values, [batch, groups, 1]);
+            let values = B::float_expand(values, Shape::new([batch, groups, channels / groups]));
+            reshape::<B, 2>(values, [batch, channels])
+        }
+    };
+    let scale = B::float_mul(spread(rstd), reshape::<B, 2>(gamma, [1, channels]));
+    let beta = B::float_expand(reshape::<B, 2>(beta, [1, channels]), Shape::new([batch, channels]));
+    let row = |values| reshape::<B, 2>(values, [1, batch * channels]);
+    B::float_cat(vec![row(spread(mean)), row(scale), row(beta)], 0)
+}
+
+/// The values as an operation reads them: as they are, or normalised and activated.
+pub fn read<B: Backend>(input: FloatTensor<B>, map: FloatTensor<B>, slope: Option<f32>) -> FloatTensor<B> {
+    let Some(slope) = slope else { return input };
+    let (dtype, shape) = (input.dtype(), input.shape());
+    let (batch, channels) = (shape[0], shape[1]);
+    let row = |index: isize| {
+        let all = Slice::new(0, Some((batch * channels) as isize), 1);
+        let row = B::float_slice(map.clone(), &[Slice::new(index, Some(index + 1), 1), all]);
+        reshape::<B, 5>(row, [batch, channels, 1, 1, 1])
+    };
+    let scaled = B::float_mul(B::float_sub(wide::<B>(input), row(0)), row(1));
+    cast::<B>(B::leaky_relu(B::float_add(scaled, row(2)), Scalar::from(slope)), dtype)
 }
 
 #[allow(clippy::too_many_arguments)]

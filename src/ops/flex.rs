@@ -8,7 +8,7 @@ use super::cpu::conv::{self, ConvShape, Part, PartMut};
 use super::cpu::element::Element;
 use super::cpu::isa::isa;
 use super::cpu::loss::{self, LossShape, SampleGradient, SampleSums, Weights};
-use super::cpu::norm::{self, Affine, NormShape, Statistics};
+use super::cpu::norm::{self, Affine, NormShape, RowMap, Statistics};
 use super::cpu::upsample::{self, UpsampleShape};
 use super::spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks, UpsampleSpec};
 
@@ -26,7 +26,8 @@ fn tensor<E: burn::tensor::Element>(values: Vec<E>, shape: Shape) -> FlexTensor 
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), E::dtype())
 }
 
-fn zeros<E: Element + burn::tensor::Element>(shape: Shape) -> FlexTensor {
+/// A tensor whose every element its maker writes.
+fn unwritten<E: Element + burn::tensor::Element>(shape: Shape) -> FlexTensor {
     tensor(vec![<E as bytemuck::Zeroable>::zeroed(); shape.num_elements()], shape)
 }
 
@@ -61,6 +62,17 @@ fn conv_shape(input: [usize; 5], weights: &Shape, spec: ConvSpec) -> ConvShape {
     }
 }
 
+fn out_shape(shape: &ConvShape) -> Shape {
+    let [z, y, x] = shape.out_size();
+    Shape::new([shape.batch, shape.out_channels, z, y, x])
+}
+
+/// z, y, x.
+fn spatial(tensor: &FlexTensor) -> [usize; 3] {
+    let shape = tensor.shape();
+    [shape[2], shape[3], shape[4]]
+}
+
 fn upsample_shape(input: [usize; 5], weights: &Shape, spec: UpsampleSpec) -> UpsampleShape {
     let [batch, inputs, z, y, x] = input;
     UpsampleShape { batch, inputs, outputs: weights[1], size: [z, y, x], stride: spec.stride }
@@ -86,22 +98,59 @@ fn add_samples(sum: &mut [f32], samples: &[f32]) {
     }
 }
 
+/// What the channels of a tensor are mapped by while they are read.
+fn row_maps(map: &FlexTensor, slope: Option<f32>) -> Option<Vec<RowMap>> {
+    let slope = slope?;
+    let values: &[f32] = map.storage();
+    let rows = values.len() / 3;
+    let row = |row: usize| RowMap { mean: values[row], scale: values[rows + row], beta: values[2 * rows + row], slope };
+    Some((0..rows).map(row).collect())
+}
+
+fn part<'a, E: Element + burn::tensor::Element>(tensor: &'a FlexTensor, maps: Option<&'a [RowMap]>) -> Part<'a, E> {
+    Part { values: tensor.storage(), channels: tensor.shape()[1], maps }
+}
+
+fn part_mut<E: Element + burn::tensor::Element>(tensor: &mut FlexTensor) -> PartMut<'_, E> {
+    let channels = tensor.shape()[1];
+    PartMut { values: tensor.storage_mut(), channels }
+}
+
+/// Adds to the sums of a convolution's parameters.
+fn add_conv_parameters<E: Element + burn::tensor::Element>(
+    input: &[Part<'_, E>],
+    size: [usize; 3],
+    gradient: FlexTensor,
+    weight_sum: FlexTensor,
+    bias_sum: FlexTensor,
+    spec: ConvSpec,
+) -> (FlexTensor, FlexTensor) {
+    let (gradient, mut weight_sum, mut bias_sum) = (dense(gradient), dense(weight_sum), dense(bias_sum));
+    let batch = gradient.shape()[0];
+    let channels = input.iter().map(|part| part.channels).sum();
+    let [z, y, x] = size;
+    let shape = conv_shape([batch, channels, z, y, x], &weight_sum.shape(), spec);
+    let (weights, bias) = (weight_sum.storage_mut(), bias_sum.storage_mut());
+    conv::add_parameter_gradients(isa(), &shape, input, gradient.storage::<E>(), weights, bias);
+    (weight_sum, bias_sum)
+}
+
 impl VolumeOps for Flex {
     fn volume_conv(
         input: FlexTensor,
+        map: FlexTensor,
         weights: FlexTensor,
         bias: FlexTensor,
         spec: ConvSpec,
         _sinks: ParameterSinks,
     ) -> FlexTensor {
         let (input, weights, bias) = (dense(input), dense(weights), dense(bias));
+        let maps = row_maps(&dense(map), spec.slope);
         let shape = conv_shape(input.shape().dims(), &weights.shape(), spec);
-        let [z, y, x] = shape.out_size();
-        let out = Shape::new([shape.batch, shape.out_channels, z, y, x]);
         by_type!(input, E => {
-            let mut output = zeros::<E>(out);
-            let input = [Part { values: input.storage::<E>(), channels: shape.in_channels, maps: None }];
-            conv::forward::<E>(isa(), &shape, &input, weights.storage(), Some(bias.storage()), output.storage_mut());
+            let mut output = unwritten::<E>(out_shape(&shape));
+            let input = [part::<E>(&input, maps.as_deref())];
+            conv::forward(isa(), &shape, &input, weights.storage(), Some(bias.storage()), output.storage_mut());
             output
         })
     }
@@ -117,53 +166,100 @@ impl VolumeOps for Flex {
         let out = Shape::new([gradient.shape()[0], weights.shape()[1], z, y, x]);
         let shape = conv_shape(out.dims(), &weights.shape(), spec);
         by_type!(gradient, E => {
-            let mut result = zeros::<E>(out);
-            let gradient = [Part { values: gradient.storage::<E>(), channels: shape.out_channels, maps: None }];
-            let mut target = [PartMut { values: result.storage_mut(), channels: shape.in_channels }];
-            conv::input_gradient::<E>(isa(), &shape, &gradient, weights.storage(), None, &mut target);
+            let mut result = unwritten::<E>(out);
+            let gradient = [part::<E>(&gradient, None)];
+            conv::input_gradient(isa(), &shape, &gradient, weights.storage(), None, &mut [part_mut::<E>(&mut result)]);
             result
         })
     }
 
     fn volume_conv_parameter_gradient(
         input: FlexTensor,
+        map: FlexTensor,
         gradient: FlexTensor,
         weight_sum: FlexTensor,
         bias_sum: FlexTensor,
         spec: ConvSpec,
     ) -> (FlexTensor, FlexTensor) {
-        let (input, gradient) = (dense(input), dense(gradient));
-        let (mut weight_sum, mut bias_sum) = (dense(weight_sum), dense(bias_sum));
-        let shape = conv_shape(input.shape().dims(), &weight_sum.shape(), spec);
+        let (input, maps) = (dense(input), row_maps(&dense(map), spec.slope));
         by_type!(input, E => {
-            let input = [Part { values: input.storage::<E>(), channels: shape.in_channels, maps: None }];
-            conv::add_parameter_gradients::<E>(
-                isa(),
-                &shape,
-                &input,
-                gradient.storage(),
-                weight_sum.storage_mut(),
-                bias_sum.storage_mut(),
-            );
-        });
-        (weight_sum, bias_sum)
+            let parts = [part::<E>(&input, maps.as_deref())];
+            add_conv_parameters(&parts, spatial(&input), gradient, weight_sum, bias_sum, spec)
+        })
+    }
+
+    fn volume_joined_conv(
+        up: FlexTensor,
+        skip: FlexTensor,
+        map: FlexTensor,
+        weights: FlexTensor,
+        bias: FlexTensor,
+        spec: ConvSpec,
+    ) -> FlexTensor {
+        let (up, skip, weights, bias) = (dense(up), dense(skip), dense(weights), dense(bias));
+        let maps = row_maps(&dense(map), spec.slope);
+        let [batch, channels, z, y, x] = up.shape().dims();
+        let shape = conv_shape([batch, channels + skip.shape()[1], z, y, x], &weights.shape(), spec);
+        by_type!(up, E => {
+            let mut output = unwritten::<E>(out_shape(&shape));
+            let input = [part::<E>(&up, None), part::<E>(&skip, maps.as_deref())];
+            conv::forward(isa(), &shape, &input, weights.storage(), Some(bias.storage()), output.storage_mut());
+            output
+        })
+    }
+
+    fn volume_joined_input_gradient(
+        gradient: FlexTensor,
+        weights: FlexTensor,
+        spec: ConvSpec,
+        up_channels: usize,
+    ) -> (FlexTensor, FlexTensor) {
+        let (gradient, weights) = (dense(gradient), dense(weights));
+        let [batch, _, z, y, x] = gradient.shape().dims();
+        let channels = weights.shape()[1];
+        let shape = conv_shape([batch, channels, z, y, x], &weights.shape(), spec);
+        by_type!(gradient, E => {
+            let mut up = unwritten::<E>(Shape::new([batch, up_channels, z, y, x]));
+            let mut skip = unwritten::<E>(Shape::new([batch, channels - up_channels, z, y, x]));
+            let mut results = [part_mut::<E>(&mut up), part_mut::<E>(&mut skip)];
+            let gradient = [part::<E>(&gradient, None)];
+            conv::input_gradient(isa(), &shape, &gradient, weights.storage(), None, &mut results);
+            (up, skip)
+        })
+    }
+
+    fn volume_joined_parameter_gradient(
+        up: FlexTensor,
+        skip: FlexTensor,
+        map: FlexTensor,
+        gradient: FlexTensor,
+        weight_sum: FlexTensor,
+        bias_sum: FlexTensor,
+        spec: ConvSpec,
+    ) -> (FlexTensor, FlexTensor) {
+        let (up, skip, maps) = (dense(up), dense(skip), row_maps(&dense(map), spec.slope));
+        by_type!(up, E => {
+            let input = [part::<E>(&up, None), part::<E>(&skip, maps.as_deref())];
+            add_conv_parameters(&input, spatial(&up), gradient, weight_sum, bias_sum, spec)
+        })
     }
 
     fn volume_upsample(
         input: FlexTensor,
+        map: FlexTensor,
         weights: FlexTensor,
         bias: FlexTensor,
         spec: UpsampleSpec,
-        _sinks: ParameterSinks,
     ) -> FlexTensor {
         let (input, weights, bias) = (dense(input), dense(weights), dense(bias));
+        let maps = row_maps(&dense(map), spec.slope);
         let shape = upsample_shape(input.shape().dims(), &weights.shape(), spec);
         let [z, y, x] = shape.output_size();
         let out = Shape::new([shape.batch, shape.outputs, z, y, x]);
         by_type!(input, E => {
-            let mut output = zeros::<E>(out);
-            let input = Part { values: input.storage::<E>(), channels: shape.inputs, maps: None };
-            upsample::forward::<E>(isa(), &input, weights.storage(), Some(bias.storage()), &shape, output.storage_mut());
+            let mut output = unwritten::<E>(out);
+            let input = part::<E>(&input, maps.as_deref());
+            upsample::forward(isa(), &input, weights.storage(), Some(bias.storage()), &shape, output.storage_mut());
             output
         })
     }
@@ -175,7 +271,7 @@ impl VolumeOps for Flex {
         let input = [batch, weights.shape()[0], size[0], size[1], size[2]];
         let shape = upsample_shape(input, &weights.shape(), spec);
         by_type!(gradient, E => {
-            let mut result = zeros::<E>(Shape::new(input));
+            let mut result = unwritten::<E>(Shape::new(input));
             upsample::input_gradient::<E>(isa(), gradient.storage(), weights.storage(), &shape, result.storage_mut());
             result
         })
@@ -183,6 +279,7 @@ impl VolumeOps for Flex {
 
     fn volume_upsample_parameter_gradient(
         input: FlexTensor,
+        map: FlexTensor,
         gradient: FlexTensor,
         weight_sum: FlexTensor,
         bias_sum: FlexTensor,
@@ -190,12 +287,12 @@ impl VolumeOps for Flex {
     ) -> (FlexTensor, FlexTensor) {
         let (input, gradient) = (dense(input), dense(gradient));
         let (mut weight_sum, mut bias_sum) = (dense(weight_sum), dense(bias_sum));
+        let maps = row_maps(&dense(map), spec.slope);
         let shape = upsample_shape(input.shape().dims(), &weight_sum.shape(), spec);
         by_type!(input, E => {
-            let input = Part { values: input.storage::<E>(), channels: shape.inputs, maps: None };
-            let gradient = gradient.storage();
-            upsample::add_weight_gradient::<E>(isa(), &input, gradient, &shape, weight_sum.storage_mut());
-            upsample::add_bias_gradient::<E>(gradient, &shape, bias_sum.storage_mut());
+            let (input, gradient) = (part::<E>(&input, maps.as_deref()), gradient.storage::<E>());
+            upsample::add_weight_gradient(isa(), &input, gradient, &shape, weight_sum.storage_mut());
+            upsample::add_bias_gradient(gradient, &shape, bias_sum.storage_mut());
         });
         (weight_sum, bias_sum)
     }
@@ -208,23 +305,21 @@ impl VolumeOps for Flex {
         tensor([found.mean, found.rstd].concat(), Shape::new([2, groups]))
     }
 
-    fn volume_norm_act(
-        input: FlexTensor,
+    fn volume_norm_map(
         statistics: FlexTensor,
         gamma: FlexTensor,
         beta: FlexTensor,
         spec: NormSpec,
-        _sinks: ParameterSinks,
+        batch: usize,
     ) -> FlexTensor {
-        let (input, statistics) = (dense(input), statistics_of(&dense(statistics)));
-        let (gamma, beta) = (dense(gamma), dense(beta));
-        let shape = norm_shape(&input.shape(), spec);
+        let (statistics, gamma, beta) = (statistics_of(&dense(statistics)), dense(gamma), dense(beta));
+        let channels = gamma.shape()[0];
+        let shape = NormShape { batch, channels, voxels: 1, groups: spec.groups };
         let affine = Affine { gamma: gamma.storage(), beta: beta.storage(), slope: spec.slope };
-        by_type!(input, E => {
-            let mut output = zeros::<E>(input.shape());
-            norm::apply::<E>(input.storage(), &shape, &statistics, &affine, output.storage_mut());
-            output
-        })
+        let maps = norm::row_maps(&shape, &statistics, &affine);
+        let rows = [|map: &RowMap| map.mean, |map: &RowMap| map.scale, |map: &RowMap| map.beta];
+        let values: Vec<f32> = rows.iter().flat_map(|of| maps.iter().map(of)).collect();
+        tensor(values, Shape::new([3, maps.len()]))
     }
 
     fn volume_norm_act_gradient(
@@ -272,7 +367,7 @@ impl VolumeOps for Flex {
         // The sums once more: keeping them would tie the gradient to one forward pass, and they are quick.
         let sums = loss_sums(&logits, &spec);
         by_type!(logits, E => {
-            let mut gradient = zeros::<E>(logits.shape());
+            let mut gradient = unwritten::<E>(logits.shape());
             if let Some(sums) = sums {
                 let weights = Weights { ce: spec.cross_entropy as f32, dice: spec.dice as f32 };
                 let samples: Vec<SampleGradient> = sums

@@ -20,33 +20,104 @@ use burn::tensor::Tensor;
 
 use backend::VolumeOps;
 pub use sink::GradientSink;
-pub use spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks, UpsampleSpec};
+pub use spec::{ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, StemSinks, StemSpec, UpsampleSpec};
 
-/// 3D convolution: `input` `[batch, in, z, y, x]` in the activation type, `weights` `[out, in, z, y, x]` and `bias`
-/// `[out]` in f32; the result `[batch, out, z, y, x]` is in the input's type. Padding is `(kernel - 1) / 2`.
-pub fn conv(input: Tensor<5>, weights: Tensor<5>, bias: Tensor<1>, spec: ConvSpec, sinks: ParameterSinks) -> Tensor<5> {
+/// What passes between layers.
+#[derive(Clone, Debug)]
+pub struct Activation {
+    /// `[batch, channel, z, y, x]` in the activation type. Where there is a slope these are the values before the norm,
+    /// while the tensor's place in the graph is that of the activated ones.
+    tensor: Tensor<5>,
+    /// `[3, batch * channel]`: mean, scale and beta that the values are read with.
+    map: Tensor<2>,
+    /// LeakyReLU's slope below zero; `None` reads the tensor as it is.
+    slope: Option<f32>,
+}
+
+impl Activation {
+    /// Values that are read as they are.
+    pub fn plain(tensor: Tensor<5>) -> Self {
+        let map = Tensor::zeros([3, 1], &tensor.device());
+        Self { tensor, map, slope: None }
+    }
+}
+
+/// Weights and bias of a convolution, or gamma and beta of a norm, in f32.
+#[derive(Clone, Debug)]
+pub struct Affine<const D: usize> {
+    /// `[out, in, z, y, x]`; of a transposed convolution `[in, out, z, y, x]`; of a norm `[channel]`.
+    pub weights: Tensor<D>,
+    /// `[channel]`.
+    pub bias: Tensor<1>,
+    pub sinks: ParameterSinks,
+}
+
+/// 3D convolution to `[batch, out, z, y, x]` in the input's type, before any norm. Padding is `(kernel - 1) / 2`, voxels
+/// out are voxels in by the stride, rounded up.
+pub fn conv(input: Activation, layer: Affine<5>, stride: [usize; 3]) -> Tensor<5> {
+    let spec = ConvSpec { stride, input_gradient: true, slope: input.slope };
     Tensor::from_dispatch(Dispatch::volume_conv(
-        input.into_dispatch(),
-        weights.into_dispatch(),
-        bias.into_dispatch(),
+        input.tensor.into_dispatch(),
+        input.map.into_dispatch(),
+        layer.weights.into_dispatch(),
+        layer.bias.into_dispatch(),
+        spec,
+        layer.sinks,
+    ))
+}
+
+/// Two convolutions with a norm and LeakyReLU between them, of an image whose gradient nobody asks for. `raw` is the first
+/// convolution of it and `statistics` those of that, both without a graph: they are computed again, or kept as numbers,
+/// for the backward pass, not held as tensors.
+pub fn stem(
+    image: Tensor<5>,
+    raw: Tensor<5>,
+    statistics: Tensor<2>,
+    first: Affine<5>,
+    norm: (Affine<1>, NormSpec),
+    second: Affine<5>,
+) -> Tensor<5> {
+    let (norm, norm_spec) = norm;
+    let map = norm_map(statistics.clone(), &norm, norm_spec, raw.dims()[0]);
+    let spec = StemSpec {
+        first: ConvSpec { stride: [1; 3], input_gradient: false, slope: None },
+        norm: norm_spec,
+        second: ConvSpec { stride: [1; 3], input_gradient: true, slope: Some(norm_spec.slope) },
+    };
+    let sinks = StemSinks { first: first.sinks, norm: norm.sinks, second: second.sinks };
+    Tensor::from_dispatch(Dispatch::volume_stem(
+        image.into_dispatch(),
+        raw.into_dispatch(),
+        statistics.into_dispatch(),
+        norm.weights.into_dispatch(),
+        norm.bias.into_dispatch(),
+        first.weights.into_dispatch(),
+        first.bias.into_dispatch(),
+        map.into_dispatch(),
+        second.weights.into_dispatch(),
+        second.bias.into_dispatch(),
         spec,
         sinks,
     ))
 }
 
-/// Transposed convolution whose kernel is its stride: `input` `[batch, in, z, y, x]`, `weights` `[in, out, z, y, x]` and
-/// `bias` `[out]` in f32; the result is larger by the kernel, in the input's type.
-pub fn upsample(
-    input: Tensor<5>,
-    weights: Tensor<5>,
-    bias: Tensor<1>,
-    spec: UpsampleSpec,
-    sinks: ParameterSinks,
-) -> Tensor<5> {
-    Tensor::from_dispatch(Dispatch::volume_upsample(
-        input.into_dispatch(),
-        weights.into_dispatch(),
-        bias.into_dispatch(),
+/// A decoder level's way up and first convolution: `below` enlarged by a transposed convolution whose kernel is its
+/// stride, `skip` behind it, and a convolution over both. What came up is not kept for the backward pass.
+pub fn join(below: Activation, up: Affine<5>, up_stride: [usize; 3], skip: Activation, layer: Affine<5>) -> Tensor<5> {
+    let spec = JoinSpec {
+        up: UpsampleSpec { stride: up_stride, slope: below.slope },
+        conv: ConvSpec { stride: [1; 3], input_gradient: true, slope: skip.slope },
+    };
+    let sinks = JoinSinks { up: up.sinks, conv: layer.sinks };
+    Tensor::from_dispatch(Dispatch::volume_join(
+        below.tensor.into_dispatch(),
+        below.map.into_dispatch(),
+        up.weights.into_dispatch(),
+        up.bias.into_dispatch(),
+        skip.tensor.into_dispatch(),
+        skip.map.into_dispatch(),
+        layer.weights.into_dispatch(),
+        layer.bias.into_dispatch(),
         spec,
         sinks,
     ))
@@ -58,24 +129,29 @@ pub fn norm_statistics(input: Tensor<5>, spec: NormSpec) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::volume_norm_statistics(input.into_dispatch(), spec))
 }
 
-/// Normalisation, affine map and LeakyReLU in one, `[batch, channel, z, y, x]` in and out: only the input and the
-/// statistics are kept for the backward pass, which goes through the statistics too.
-pub fn norm_act(
-    input: Tensor<5>,
-    statistics: Tensor<2>,
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
-    spec: NormSpec,
-    sinks: ParameterSinks,
-) -> Tensor<5> {
-    Tensor::from_dispatch(Dispatch::volume_norm_act(
+fn norm_map(statistics: Tensor<2>, layer: &Affine<1>, spec: NormSpec, batch: usize) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::volume_norm_map(
+        statistics.into_dispatch(),
+        layer.weights.clone().into_dispatch(),
+        layer.bias.clone().into_dispatch(),
+        spec,
+        batch,
+    ))
+}
+
+/// Normalisation, affine map and LeakyReLU: nothing is computed, whoever reads the result applies them. Only the input and
+/// the statistics are kept for the backward pass, which goes through the statistics too.
+pub fn norm_act(input: Tensor<5>, statistics: Tensor<2>, layer: Affine<1>, spec: NormSpec) -> Activation {
+    let map = norm_map(statistics.clone(), &layer, spec, input.dims()[0]);
+    let tensor = Tensor::from_dispatch(Dispatch::volume_norm_act(
         input.into_dispatch(),
         statistics.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
+        layer.weights.into_dispatch(),
+        layer.bias.into_dispatch(),
         spec,
-        sinks,
-    ))
+        layer.sinks,
+    ));
+    Activation { tensor, map, slope: Some(spec.slope) }
 }
 
 /// Softmax, cross-entropy and soft Dice: the weighted loss of each sample `[batch]` in f32 from `logits`

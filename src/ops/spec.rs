@@ -11,20 +11,56 @@ pub struct ParameterSinks {
     pub bias: GradientSink,
 }
 
+/// The parameters of the first stage: two convolutions and the norm between them.
+#[derive(Clone, Debug, Default)]
+pub struct StemSinks {
+    pub first: ParameterSinks,
+    pub norm: ParameterSinks,
+    pub second: ParameterSinks,
+}
+
+/// The parameters of a decoder level's way up and first convolution.
+#[derive(Clone, Debug, Default)]
+pub struct JoinSinks {
+    pub up: ParameterSinks,
+    pub conv: ParameterSinks,
+}
+
 /// A convolution beside its kernel, which the weights' shape says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvSpec {
     /// z, y, x; each 1 or 2.
     pub stride: [usize; 3],
     /// False for the first convolution: nobody asks for the gradient of the image.
     pub input_gradient: bool,
+    /// LeakyReLU's slope below zero where the input is normalised and activated while it is read; `None` reads it as it
+    /// is.
+    pub slope: Option<f32>,
 }
 
 /// A transposed convolution whose kernel is its stride.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UpsampleSpec {
     /// z, y, x; each 1 or 2.
     pub stride: [usize; 3],
+    /// As [`ConvSpec::slope`].
+    pub slope: Option<f32>,
+}
+
+/// The first stage: its first convolution is computed again for the backward pass instead of being kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StemSpec {
+    pub first: ConvSpec,
+    pub norm: NormSpec,
+    pub second: ConvSpec,
+}
+
+/// A decoder level's way up and the convolution over what came up and the encoder's output behind it, which
+/// `conv.slope` says how to read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JoinSpec {
+    pub up: UpsampleSpec,
+    pub conv: ConvSpec,
 }
 
 /// A normalisation with its activation.

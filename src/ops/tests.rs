@@ -9,7 +9,7 @@ use burn::tensor::{DType, TensorData};
 use rand::Rng;
 
 use super::backend::VolumeOps;
-use super::cpu::norm::Groups;
+use super::cpu::norm::{self, Affine, Groups, NormShape, Statistics};
 use super::default;
 use super::spec::{ConvSpec, NormSpec, ParameterSinks, UpsampleSpec};
 use crate::random::stream;
@@ -66,6 +66,11 @@ fn strided(tensor: FlexTensor) -> FlexTensor {
     turned.permute(&[1, 2, 0, 3, 4]).narrow(0, 1, shape[0])
 }
 
+/// No map: the input is read as it is.
+fn none() -> FlexTensor {
+    tensor(vec![0.0; 3], &[3, 1], DType::F32)
+}
+
 fn sinks() -> ParameterSinks {
     ParameterSinks::default()
 }
@@ -94,14 +99,15 @@ fn convolution_is_the_default_s() {
     for ([batch, from, to], size, kernel, stride) in convolutions() {
         for (dtype, tolerance) in TYPES {
             let what = format!("{batch}x{from}->{to} {size:?} kernel {kernel:?} stride {stride:?} {dtype:?}");
-            let spec = ConvSpec { stride, input_gradient: true };
+            let spec = ConvSpec { stride, input_gradient: true, slope: None };
             let input = strided(random("input", &[batch, from, size[0], size[1], size[2]], dtype));
             let weights = random("weights", &[to, from, kernel[0], kernel[1], kernel[2]], DType::F32);
             let bias = random("bias", &[to], DType::F32);
-            // The default bodies in f32 on the same numbers.
+            // The default bodies in f32 on the same numbers; weights are rounded to the type where products are.
             let plain = wide(&input);
+            let weights = wide(&Flex::float_cast(weights, dtype.into()));
 
-            let found = Flex::volume_conv(input.clone(), weights.clone(), bias.clone(), spec, sinks());
+            let found = Flex::volume_conv(input.clone(), none(), weights.clone(), bias.clone(), spec, sinks());
             assert_eq!(found.dtype(), dtype, "{what}");
             let expected = default::conv::<Flex>(plain.clone(), weights.clone(), bias, spec);
             close(&format!("{what}: value"), &found, &expected, tolerance);
@@ -115,7 +121,8 @@ fn convolution_is_the_default_s() {
 
             let sums = || (random("weight sum", &weights.shape(), DType::F32), random("bias sum", &[to], DType::F32));
             let (weight_sum, bias_sum) = sums();
-            let found = Flex::volume_conv_parameter_gradient(input, gradient.clone(), weight_sum, bias_sum, spec);
+            let found =
+                Flex::volume_conv_parameter_gradient(input, none(), gradient.clone(), weight_sum, bias_sum, spec);
             let (weight_sum, bias_sum) = sums();
             let plain = (plain, wide(&gradient));
             let expected = default::conv_parameter_gradient::<Flex>(plain.0, plain.1, weight_sum, bias_sum, spec);
@@ -138,13 +145,14 @@ fn upsampling_is_the_default_s() {
     ] {
         for (dtype, tolerance) in TYPES {
             let what = format!("{batch}x{from}->{to} {size:?} stride {stride:?} {dtype:?}");
-            let spec = UpsampleSpec { stride };
+            let spec = UpsampleSpec { stride, slope: None };
             let input = strided(random("input", &[batch, from, size[0], size[1], size[2]], dtype));
             let weights = random("weights", &[from, to, stride[0], stride[1], stride[2]], DType::F32);
+            let weights = wide(&Flex::float_cast(weights, dtype.into()));
             let bias = random("bias", &[to], DType::F32);
             let plain = wide(&input);
 
-            let found = Flex::volume_upsample(input.clone(), weights.clone(), bias.clone(), spec, sinks());
+            let found = Flex::volume_upsample(input.clone(), none(), weights.clone(), bias.clone(), spec);
             assert_eq!(found.dtype(), dtype, "{what}");
             let expected = default::upsample::<Flex>(plain.clone(), weights.clone(), bias, spec);
             close(&format!("{what}: value"), &found, &expected, tolerance);
@@ -157,7 +165,8 @@ fn upsampling_is_the_default_s() {
 
             let sums = || (random("weight sum", &weights.shape(), DType::F32), random("bias sum", &[to], DType::F32));
             let (weight_sum, bias_sum) = sums();
-            let found = Flex::volume_upsample_parameter_gradient(input, gradient.clone(), weight_sum, bias_sum, spec);
+            let found =
+                Flex::volume_upsample_parameter_gradient(input, none(), gradient.clone(), weight_sum, bias_sum, spec);
             let (weight_sum, bias_sum) = sums();
             let plain = (plain, wide(&gradient));
             let expected = default::upsample_parameter_gradient::<Flex>(plain.0, plain.1, weight_sum, bias_sum, spec);
@@ -190,8 +199,8 @@ fn upsampling_is_its_definition() {
             }
         }
     }
-    let spec = UpsampleSpec { stride };
-    let own = Flex::volume_upsample(input.clone(), weights.clone(), bias.clone(), spec, sinks());
+    let spec = UpsampleSpec { stride, slope: None };
+    let own = Flex::volume_upsample(input.clone(), none(), weights.clone(), bias.clone(), spec);
     close_values("own", &values(&own), &expected, F32);
     close_values("default", &values(&default::upsample::<Flex>(input, weights, bias, spec)), &expected, F32);
 }
@@ -224,12 +233,9 @@ fn normalisation_is_the_default_s() {
             close(&format!("{what}: statistics"), &statistics, &expected, F32);
 
             // The same statistics on both sides, so that no value is on another side of the activation's kink.
-            let found =
-                Flex::volume_norm_act(input.clone(), statistics.clone(), gamma.clone(), beta.clone(), spec, sinks());
-            assert_eq!(found.dtype(), dtype, "{what}");
-            let expected =
-                default::norm_act::<Flex>(plain.clone(), statistics.clone(), gamma.clone(), beta.clone(), spec);
-            close(&format!("{what}: value"), &found, &expected, tolerance);
+            let map = Flex::volume_norm_map(statistics.clone(), gamma.clone(), beta.clone(), spec, batch);
+            let expected = default::norm_map::<Flex>(statistics.clone(), gamma.clone(), beta.clone(), spec, batch);
+            close(&format!("{what}: map"), &map, &expected, F32);
 
             let gradient = strided(random("gradient", &shape, dtype));
             let sums = || (random("gamma sum", &[channels], DType::F32), random("beta sum", &[channels], DType::F32));
@@ -259,6 +265,92 @@ fn normalisation_is_the_default_s() {
             // Against f32 sums over up to 69000 values in a row.
             close(&format!("{what}: gamma gradient"), &found.1, &expected.1, 5.0 * F32);
             close(&format!("{what}: beta gradient"), &found.2, &expected.2, 5.0 * F32);
+        }
+    }
+}
+
+/// Normalising and activating while reading gives the bits that a separate pass over the tensor gives, for every reader;
+/// two inputs behind each other give those of a concatenation.
+#[test]
+fn reading_is_a_pass_that_nobody_writes() {
+    for groups in [Groups::Instance, Groups::Group(2), Groups::Batch] {
+        for (dtype, tolerance) in TYPES {
+            let what = format!("{groups:?} {dtype:?}");
+            let (batch, channels, [z, y, x]) = (2, 4, [3, 6, 21]);
+            let shape = [batch, channels, z, y, x];
+            let norm = NormSpec { groups, epsilon: 1e-5, slope: 0.01 };
+            let raw = strided(random("input", &shape, dtype));
+            let (gamma, beta) = (random("gamma", &[channels], DType::F32), random("beta", &[channels], DType::F32));
+            let statistics = Flex::volume_norm_statistics(raw.clone(), norm);
+            let map = Flex::volume_norm_map(statistics.clone(), gamma.clone(), beta.clone(), norm, batch);
+            // The pass itself, against the default body.
+            let mut pass = vec![0.0f32; batch * channels * z * y * x];
+            let norm_shape = NormShape { batch, channels, voxels: z * y * x, groups };
+            let numbers = values(&statistics);
+            let (mean, rstd) = numbers.split_at(numbers.len() / 2);
+            let numbers = Statistics { mean: mean.to_vec(), rstd: rstd.to_vec(), variance: Vec::new() };
+            let affine = Affine { gamma: &values(&gamma), beta: &values(&beta), slope: norm.slope };
+            norm::apply(&values(&raw), &norm_shape, &numbers, &affine, &mut pass);
+            let activated = Flex::float_cast(tensor(pass, &shape, DType::F32), dtype.into());
+            let expected = default::read::<Flex>(raw.clone(), map.clone(), Some(norm.slope));
+            close(&format!("{what}: the pass"), &activated, &expected, tolerance);
+
+            let same = |name: &str, found: &FlexTensor, expected: &FlexTensor| {
+                assert_eq!(values(found), values(expected), "{what}: {name}");
+            };
+            let read = Some(norm.slope);
+            for stride in [[1; 3], [1, 2, 2]] {
+                let fused = ConvSpec { stride, input_gradient: true, slope: read };
+                let plain = ConvSpec { slope: None, ..fused };
+                let (w, b) = (random("w", &[5, channels, 3, 3, 3], DType::F32), random("b", &[5], DType::F32));
+                let found = Flex::volume_conv(raw.clone(), map.clone(), w.clone(), b.clone(), fused, sinks());
+                let expected = Flex::volume_conv(activated.clone(), none(), w.clone(), b.clone(), plain, sinks());
+                same("convolution", &found, &expected);
+                let gradient = random("gradient", &found.shape(), dtype);
+                let add = |input: &FlexTensor, map: FlexTensor, spec| {
+                    let (w, b) = (w.clone(), b.clone());
+                    Flex::volume_conv_parameter_gradient(input.clone(), map, gradient.clone(), w, b, spec).0
+                };
+                same("weight gradient", &add(&raw, map.clone(), fused), &add(&activated, none(), plain));
+            }
+
+            let fused = UpsampleSpec { stride: [1, 2, 2], slope: read };
+            let plain = UpsampleSpec { slope: None, ..fused };
+            let (w, b) = (random("w", &[channels, 3, 1, 2, 2], DType::F32), random("b", &[3], DType::F32));
+            let found = Flex::volume_upsample(raw.clone(), map.clone(), w.clone(), b.clone(), fused);
+            let expected = Flex::volume_upsample(activated.clone(), none(), w.clone(), b.clone(), plain);
+            same("way up", &found, &expected);
+            let gradient = random("gradient", &found.shape(), dtype);
+            let add = |input: &FlexTensor, map: FlexTensor, spec| {
+                Flex::volume_upsample_parameter_gradient(
+                    input.clone(),
+                    map,
+                    gradient.clone(),
+                    w.clone(),
+                    b.clone(),
+                    spec,
+                )
+            };
+            same("its weights", &add(&raw, map.clone(), fused).0, &add(&activated, none(), plain).0);
+
+            let up = random("up", &[batch, 3, z, y, x], dtype);
+            let both = Flex::float_cat(vec![up.clone(), activated], 1);
+            let fused = ConvSpec { stride: [1; 3], input_gradient: true, slope: read };
+            let plain = ConvSpec { slope: None, ..fused };
+            let (w, b) = (random("w", &[5, 3 + channels, 3, 3, 3], DType::F32), random("b", &[5], DType::F32));
+            let found = Flex::volume_joined_conv(up.clone(), raw.clone(), map.clone(), w.clone(), b.clone(), fused);
+            let expected = Flex::volume_conv(both.clone(), none(), w.clone(), b.clone(), plain, sinks());
+            same("joined convolution", &found, &expected);
+            let gradient = random("gradient", &found.shape(), dtype);
+            let (gradient_up, gradient_skip) =
+                Flex::volume_joined_input_gradient(gradient.clone(), w.clone(), fused, 3);
+            let expected = Flex::volume_conv_input_gradient(gradient.clone(), w.clone(), plain, [z, y, x]);
+            same("joined input gradient", &Flex::float_cat(vec![gradient_up, gradient_skip], 1), &expected);
+            let found =
+                Flex::volume_joined_parameter_gradient(up, raw, map, gradient.clone(), w.clone(), b.clone(), fused);
+            let expected = Flex::volume_conv_parameter_gradient(both, none(), gradient, w, b, plain);
+            same("joined weight gradient", &found.0, &expected.0);
+            same("joined bias gradient", &found.1, &expected.1);
         }
     }
 }
