@@ -12,10 +12,14 @@ use voxfit::config::OptimizerName;
 use voxfit::memory::meter;
 use voxfit::network::UNet;
 use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::ops::cpu::pool::{Keep, Pool};
 use voxfit::patch::Sample;
 use voxfit::random::stream;
 use voxfit::train::optimizer::{Optimizer, clip_factor, global_norm, scale};
 use voxfit::train::step::{StepSettings, gradient};
+
+#[global_allocator]
+static ALLOCATOR: Pool = Pool;
 
 struct Case {
     name: &'static str,
@@ -96,6 +100,7 @@ fn main() -> Result<(), String> {
     };
     meter::reset_peak();
     let before = meter::resident_bytes().unwrap_or(0);
+    let _keep = Keep::new();
     let mut best = f64::INFINITY;
     for _ in 0..steps {
         let start = Instant::now();

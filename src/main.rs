@@ -5,6 +5,10 @@ use std::panic::{catch_unwind, set_hook};
 use std::process::ExitCode;
 
 use cli::Exit;
+use voxfit::ops::cpu::pool::Pool;
+
+#[global_allocator]
+static ALLOCATOR: Pool = Pool;
 
 fn main() -> ExitCode {
     set_hook(Box::new(|panic| cli::terminal::complain(&cli::internal_fault(panic))));

@@ -9,6 +9,7 @@ use super::cpu::element::Element;
 use super::cpu::isa::isa;
 use super::cpu::loss::{self, LossShape, SampleGradient, SampleSums, Weights};
 use super::cpu::norm::{self, Affine, NormShape, RowMap, Statistics};
+use super::cpu::pool;
 use super::cpu::upsample::{self, UpsampleShape};
 use super::spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks, UpsampleSpec};
 
@@ -28,7 +29,7 @@ fn tensor<E: burn::tensor::Element>(values: Vec<E>, shape: Shape) -> FlexTensor 
 
 /// A tensor whose every element its maker writes.
 fn unwritten<E: Element + burn::tensor::Element>(shape: Shape) -> FlexTensor {
-    tensor(vec![<E as bytemuck::Zeroable>::zeroed(); shape.num_elements()], shape)
+    tensor(pool::unwritten::<E>(shape.num_elements()), shape)
 }
 
 /// Runs `$body` with `$element` standing for the type in which `$tensor` is stored.
@@ -368,6 +369,9 @@ impl VolumeOps for Flex {
         let sums = loss_sums(&logits, &spec);
         by_type!(logits, E => {
             let mut gradient = unwritten::<E>(logits.shape());
+            if sums.is_none() {
+                gradient.storage_mut::<E>().fill(E::from_f32(f32::NAN));
+            }
             if let Some(sums) = sums {
                 let weights = Weights { ce: spec.cross_entropy as f32, dice: spec.dice as f32 };
                 let samples: Vec<SampleGradient> = sums

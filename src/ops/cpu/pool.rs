@@ -1,0 +1,419 @@
+//! Large buffers that are kept from one training step to the next.
+//!
+//! A step asks for the same buffers as the one before. Given back to the system and asked for again, each of their pages
+//! would be cleared and faulted in anew, which costs nearly as much time as the arithmetic. [`Pool`] is the program's
+//! allocator: while somebody holds [`Keep`], large blocks come from spans of pages that stay with the process, best fit
+//! first, neighbours joined when they are freed. Everything else, and everything outside of such a time, goes to the
+//! system's allocator, so that preparing, reading and writing give back what they free.
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Blocks from this size on are large, in bytes.
+const LARGE: usize = 64 * 1024;
+/// Spans begin and end at multiples of this.
+const PAGE: usize = 4096;
+/// Pages are asked of the system in multiples of this, the size of a huge page.
+const REGION: usize = 2 << 20;
+/// Where the first region is asked for: far from where a system puts things of its own accord (16 TiB), so that it can
+/// grow in one piece and blocks of any size fit between others.
+const HOME: usize = if usize::BITS > 32 { 1 << (usize::BITS - 20) } else { 0 };
+/// Most pieces that free memory is kept track of in, and most regions; beyond, the system's allocator helps out.
+const PIECES: usize = 2048;
+
+/// Holders of [`Keep`].
+static KEEPERS: AtomicUsize = AtomicUsize::new(0);
+static SPANS: Mutex<Spans> = Mutex::new(Spans { free: Table::new(), owned: Table::new(), used: 0, peak: 0 });
+
+/// While one of these lives, large blocks that are freed stay with the process for the next to take.
+#[derive(Debug)]
+pub struct Keep(());
+
+impl Keep {
+    #[allow(clippy::new_without_default, reason = "making one does something")]
+    pub fn new() -> Self {
+        KEEPERS.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        if KEEPERS.fetch_sub(1, Ordering::Relaxed) == 1 {
+            release();
+        }
+    }
+}
+
+/// Gives free spans back to the system.
+pub fn release() {
+    spans().release();
+}
+
+/// Bytes that the pool has of the system, and the most that were in use at once.
+pub fn bytes() -> (usize, usize) {
+    let spans = spans();
+    (spans.owned.total(), spans.peak)
+}
+
+fn spans() -> MutexGuard<'static, Spans> {
+    // A panic inside leaves the tables whole: they are changed by plain stores only.
+    SPANS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A vector whose contents are anything; the caller writes all of it before it reads any.
+///
+/// In tests it is full of NaN, so that an element left out shows.
+pub fn unwritten<T: bytemuck::Pod>(length: usize) -> Vec<T> {
+    if cfg!(test) {
+        let mut poison: Vec<T> = vec![T::zeroed(); length];
+        bytemuck::cast_slice_mut::<T, u8>(&mut poison).fill(0xff);
+        return poison;
+    }
+    let mut values = Vec::with_capacity(length);
+    // SAFETY: `Pod` has no invalid values, the capacity is there, and the memory, from whichever allocator, belongs to
+    // this vector alone; nothing reads it before it is written.
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        values.set_len(length);
+    }
+    values
+}
+
+/// The program's allocator.
+#[derive(Debug)]
+pub struct Pool;
+
+// SAFETY: blocks come from the system's allocator or from spans that no two blocks share; which of both a block came from
+// is told by its address.
+unsafe impl GlobalAlloc for Pool {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= LARGE && layout.align() <= PAGE && KEEPERS.load(Ordering::Relaxed) > 0 {
+            let found = layout.size().checked_next_multiple_of(PAGE).and_then(|size| spans().take(size));
+            if let Some(start) = found {
+                return start as *mut u8;
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if layout.size() >= LARGE && layout.align() <= PAGE {
+            let mut spans = spans();
+            if spans.owned.contains(block as usize) {
+                spans.give(block as usize, layout.size().next_multiple_of(PAGE));
+                if KEEPERS.load(Ordering::Relaxed) == 0 {
+                    spans.release();
+                }
+                return;
+            }
+        }
+        // SAFETY: the block is not the pool's, so it is the system's.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.size() < LARGE || KEEPERS.load(Ordering::Relaxed) == 0 {
+            // SAFETY: the caller's promise.
+            return unsafe { System.alloc_zeroed(layout) };
+        }
+        // SAFETY: the caller's promise; the block has `layout.size()` bytes.
+        unsafe {
+            let block = self.alloc(layout);
+            if !block.is_null() {
+                block.write_bytes(0, layout.size());
+            }
+            block
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise; a block that stays with the system's allocator is its own to move.
+        unsafe {
+            let pooled = layout.size() >= LARGE && spans().owned.contains(block as usize);
+            if !pooled && (size < LARGE || KEEPERS.load(Ordering::Relaxed) == 0) {
+                return System.realloc(block, layout, size);
+            }
+            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !moved.is_null() {
+                std::ptr::copy_nonoverlapping(block, moved, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
+    }
+}
+
+/// Pieces of address space in order, none touching the next. An allocator cannot allocate, so the table is fixed.
+struct Table {
+    pieces: [(usize, usize); PIECES],
+    count: usize,
+}
+
+impl Table {
+    const fn new() -> Self {
+        Self { pieces: [(0, 0); PIECES], count: 0 }
+    }
+
+    fn as_slice(&self) -> &[(usize, usize)] {
+        &self.pieces[..self.count]
+    }
+
+    fn total(&self) -> usize {
+        self.as_slice().iter().map(|piece| piece.1).sum()
+    }
+
+    /// Index of the first piece that begins beyond `start`.
+    fn after(&self, start: usize) -> usize {
+        self.as_slice().partition_point(|piece| piece.0 <= start)
+    }
+
+    fn contains(&self, address: usize) -> bool {
+        let after = self.after(address);
+        after > 0 && address - self.pieces[after - 1].0 < self.pieces[after - 1].1
+    }
+
+    fn remove(&mut self, index: usize) -> (usize, usize) {
+        let piece = self.pieces[index];
+        self.pieces.copy_within(index + 1..self.count, index);
+        self.count -= 1;
+        piece
+    }
+
+    /// Puts a piece in, joined with those it touches; false where there is no room for it.
+    fn insert(&mut self, mut start: usize, mut size: usize) -> bool {
+        let mut index = self.after(start);
+        if index < self.count && start + size == self.pieces[index].0 {
+            size += self.remove(index).1;
+        }
+        if index > 0 && self.pieces[index - 1].0 + self.pieces[index - 1].1 == start {
+            index -= 1;
+            start = self.pieces[index].0;
+            size += self.remove(index).1;
+        }
+        if self.count == PIECES {
+            return false;
+        }
+        self.pieces.copy_within(index..self.count, index + 1);
+        self.pieces[index] = (start, size);
+        self.count += 1;
+        true
+    }
+
+    /// Cuts `size` bytes at `start` out of the piece that holds them; false where that would make a piece too many.
+    fn cut(&mut self, start: usize, size: usize) -> bool {
+        let index = self.after(start) - 1;
+        if self.count == PIECES {
+            return false;
+        }
+        let (first, length) = self.remove(index);
+        let (before, after) = (start - first, first + length - start - size);
+        (before == 0 || self.insert(first, before)) && (after == 0 || self.insert(start + size, after))
+    }
+}
+
+struct Spans {
+    free: Table,
+    /// What the system has given.
+    owned: Table,
+    used: usize,
+    peak: usize,
+}
+
+impl Spans {
+    /// A block of `size` bytes, whole pages.
+    fn take(&mut self, size: usize) -> Option<usize> {
+        // Best fit, at the lowest address among equals.
+        let best = |free: &Table| {
+            (0..free.count).filter(|index| free.pieces[*index].1 >= size).min_by_key(|index| free.pieces[*index].1)
+        };
+        let index = match best(&self.free) {
+            Some(index) => index,
+            None => {
+                self.grow(size)?;
+                best(&self.free)?
+            }
+        };
+        let (start, length) = self.free.remove(index);
+        if length > size {
+            // There is room: a piece has just been taken out.
+            self.free.insert(start + size, length - size);
+        }
+        self.used += size;
+        self.peak = self.peak.max(self.used);
+        Some(start)
+    }
+
+    fn give(&mut self, start: usize, size: usize) {
+        self.used -= size;
+        if !self.free.insert(start, size) {
+            // No room to remember it: back to the system, or lost until the process ends.
+            if self.owned.cut(start, size) {
+                unmap(start, size);
+            }
+        }
+    }
+
+    /// Asks the system for as much as `size` lacks of what is free at the end of the last region, behind which the new
+    /// pages come to lie where that place is not taken.
+    fn grow(&mut self, size: usize) -> Option<()> {
+        if self.free.count == PIECES || self.owned.count == PIECES {
+            return None;
+        }
+        let end = self.owned.as_slice().last().map_or(HOME, |(start, size)| start + size);
+        let tail = self.free.as_slice().last().filter(|(start, size)| start + size == end).map_or(0, |(_, size)| *size);
+        let missing = (size - tail).checked_next_multiple_of(REGION)?;
+        let (start, size) = match map(end, missing) {
+            Some(start) if start == end => (start, missing),
+            elsewhere => {
+                // Not behind it: then the whole.
+                elsewhere.inspect(|start| unmap(*start, missing));
+                let size = size.checked_next_multiple_of(REGION)?;
+                (map(end, size)?, size)
+            }
+        };
+        self.owned.insert(start, size);
+        self.free.insert(start, size);
+        Some(())
+    }
+
+    fn release(&mut self) {
+        for index in (0..self.free.count).rev() {
+            let (start, size) = self.free.pieces[index];
+            if self.owned.cut(start, size) {
+                self.free.remove(index);
+                unmap(start, size);
+            }
+        }
+    }
+}
+
+/// Fresh pages of the system, huge ones where it has them to spare, at `place` if nothing is there.
+#[cfg(unix)]
+fn map(place: usize, size: usize) -> Option<usize> {
+    // SAFETY: an anonymous mapping whose address is a wish touches nothing that exists.
+    unsafe {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let start =
+            libc::mmap(place as *mut libc::c_void, size, access, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        #[cfg(target_os = "linux")]
+        libc::madvise(start, size, libc::MADV_HUGEPAGE);
+        Some(start as usize)
+    }
+}
+
+#[cfg(unix)]
+fn unmap(start: usize, size: usize) {
+    // SAFETY: the pages came from `map` and no block lies in them.
+    unsafe {
+        libc::munmap(start as *mut libc::c_void, size);
+    }
+}
+
+/// Elsewhere nothing is pooled.
+#[cfg(not(unix))]
+fn map(_place: usize, _size: usize) -> Option<usize> {
+    None
+}
+
+#[cfg(not(unix))]
+fn unmap(_start: usize, _size: usize) {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table(pieces: &[(usize, usize)]) -> Table {
+        let mut table = Table::new();
+        pieces.iter().for_each(|(start, size)| assert!(table.insert(*start, *size)));
+        table
+    }
+
+    #[test]
+    fn pieces_that_touch_are_joined() {
+        let table = table(&[(10, 5), (20, 5), (15, 5)]);
+        assert_eq!(table.as_slice(), [(10, 15)]);
+        assert!(table.contains(10) && table.contains(24) && !table.contains(25) && !table.contains(9));
+    }
+
+    #[test]
+    fn a_cut_leaves_both_ends() {
+        let mut table = table(&[(10, 15)]);
+        assert!(table.cut(12, 3));
+        assert_eq!(table.as_slice(), [(10, 2), (15, 10)]);
+    }
+
+    proptest! {
+        /// Blocks never overlap and lie in what is owned; what is freed is whole again and goes back.
+        #[test]
+        fn blocks_are_apart(sizes in prop::collection::vec(1usize..600, 1..60), keep in any::<u64>()) {
+            let mut spans = Box::new(Spans { free: Table::new(), owned: Table::new(), used: 0, peak: 0 });
+            for _ in 0..2 {
+                let mut live: Vec<(usize, usize)> = Vec::new();
+                for (number, pages) in sizes.iter().enumerate() {
+                    let size = pages * PAGE;
+                    let start = spans.take(size).unwrap();
+                    prop_assert!(start % PAGE == 0 && spans.owned.contains(start) && spans.owned.contains(start + size - 1));
+                    prop_assert!(live.iter().all(|(other, length)| start + size <= *other || other + length <= start));
+                    live.push((start, size));
+                    if keep >> (number % 64) & 1 == 0 {
+                        let (start, size) = live.swap_remove(number / 2 % live.len());
+                        spans.give(start, size);
+                    }
+                }
+                live.into_iter().for_each(|(start, size)| spans.give(start, size));
+                prop_assert_eq!(spans.used, 0);
+                prop_assert_eq!(spans.free.as_slice(), spans.owned.as_slice());
+            }
+            spans.release();
+            prop_assert_eq!(spans.owned.count, 0);
+        }
+    }
+
+    /// A step like the last one needs nothing new, and what is larger than any gap only what it lacks.
+    #[test]
+    fn the_same_again_needs_no_more() {
+        let mut spans = Box::new(Spans { free: Table::new(), owned: Table::new(), used: 0, peak: 0 });
+        let mut owned = Vec::new();
+        for _ in 0..3 {
+            let blocks = [7, 300, 900, 300, 5].map(|pages| (spans.take(pages * PAGE).unwrap(), pages * PAGE));
+            blocks.into_iter().for_each(|(start, size)| spans.give(start, size));
+            owned.push(spans.owned.total());
+        }
+        assert_eq!(owned, [owned[0]; 3]);
+        let large = owned[0] + REGION;
+        let start = spans.take(large).unwrap();
+        assert_eq!(spans.owned.total(), if spans.owned.count == 1 { large } else { owned[0] + large });
+        spans.give(start, large);
+        spans.release();
+        assert_eq!(spans.owned.count, 0);
+    }
+
+    /// Blocks written by several threads keep what was written, whichever allocator they came from.
+    #[test]
+    fn threads_get_blocks_of_their_own() {
+        let work = |seed: usize| {
+            for round in 0..200 {
+                let layout = Layout::from_size_align(LARGE + (seed * 7 + round) % 50 * 1000, 64).unwrap();
+                let keep = (round % 3 > 0).then(Keep::new);
+                // SAFETY: the block is used within its size and freed once, with the layout it was made with.
+                unsafe {
+                    let block = Pool.alloc(layout);
+                    block.write_bytes(seed as u8, layout.size());
+                    let moved = Pool.realloc(block, layout, layout.size() + 5000);
+                    drop(keep);
+                    let values = std::slice::from_raw_parts(moved, layout.size());
+                    assert!(values.iter().all(|value| *value == seed as u8));
+                    Pool.dealloc(moved, Layout::from_size_align_unchecked(layout.size() + 5000, 64));
+                }
+            }
+        };
+        std::thread::scope(|scope| (1..5).for_each(|seed| drop(scope.spawn(move || work(seed)))));
+    }
+}
