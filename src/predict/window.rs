@@ -4,12 +4,15 @@ use ndarray::{Array3, Array4, Axis, s};
 
 use super::Predictor;
 use crate::network::{Mode, UNet};
+use crate::ops::cpu::pool;
 use crate::patch::augment::mirror::mirror_image;
 use crate::patch::grid;
 
 /// See [`Predictor::scores`]. A volume smaller than the patch is padded with zeros (the mean, after normalisation) on
 /// both sides.
 pub fn scores(predictor: &Predictor<'_>, image: &Array4<f32>) -> Array4<f32> {
+    // Tile after tile asks for the same buffers.
+    let _keep = pool::Keep::new();
     let settings = &predictor.settings;
     let patch = settings.patch;
     let (channels, z, y, x) = image.dim();

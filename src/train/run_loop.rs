@@ -17,6 +17,7 @@ use crate::dataset::split::Split;
 use crate::evaluate::{CaseFigures, DEFAULT_TOLERANCE_MM, Summary};
 use crate::memory::meter;
 use crate::network::UNet;
+use crate::ops::cpu::pool;
 use crate::predict::{Predictor, PredictorSettings};
 
 /// A step that was asked to stop is given up after this long, and its samples are drawn again on resume.
@@ -110,6 +111,7 @@ impl Loop<'_> {
     /// All steps that are left.
     pub fn steps(mut self) -> Result<Outcome, TrainError> {
         let (mut metrics, validated) = self.folder.metrics(self.step, self.total())?;
+        let _keep = pool::Keep::new();
         let mut trained = Duration::ZERO;
         let mut skipped = 0;
         let train = self.resolved.experiment.train.clone();
@@ -238,6 +240,14 @@ impl Loop<'_> {
     }
 
     fn figures(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<CaseFigures>, TrainError> {
+        // A step's buffers are not those of a prediction.
+        pool::release();
+        let figures = self.figures_of(cases, with_surfaces);
+        pool::release();
+        figures
+    }
+
+    fn figures_of(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<CaseFigures>, TrainError> {
         let predictor = Predictor {
             networks: vec![&self.network],
             preparation: &self.resolved.preparation,
