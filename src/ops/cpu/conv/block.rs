@@ -176,11 +176,23 @@ fn source_index(position: usize, halo: usize, step: usize, phase: usize, size: u
 /// The values of one parity, and zeros after them.
 #[inline(always)]
 fn every_second<T: Copy + Default>(row: &[T], phase: usize, target: &mut [T]) {
-    let row = &row[phase.min(row.len())..];
-    let count = row.len().div_ceil(2).min(target.len());
+    let (pairs, last) = row.as_chunks::<2>();
+    let count = pairs.len().min(target.len());
     let (values, rest) = target.split_at_mut(count);
-    for (index, value) in values.iter_mut().enumerate() {
-        *value = row[2 * index];
+    // The parity is a constant in each loop, so that it becomes shuffles of whole vectors.
+    if phase == 0 {
+        for (value, pair) in values.iter_mut().zip(pairs) {
+            *value = pair[0];
+        }
+    } else {
+        for (value, pair) in values.iter_mut().zip(pairs) {
+            *value = pair[1];
+        }
     }
-    rest.fill(T::default());
+    for value in rest.iter_mut() {
+        *value = T::default();
+    }
+    if let (0, Some(value), Some(last)) = (phase, rest.first_mut(), last.first()) {
+        *value = *last;
+    }
 }

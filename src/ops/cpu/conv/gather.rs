@@ -230,20 +230,24 @@ impl<E: Element> Kernel for Write<'_, E> {
         let Self { piece, phase, channel, sums: [even, odd], result } = self;
         let (size, step) = (piece.direction.result_size, piece.direction.result_step);
         let voxels = size.iter().product();
+        let phase_rows = piece.block.y.clone().filter(|y| y * step[1] + phase[1] < size[1]).count();
+        let first = piece.block.y.start * step[1] + phase[1];
         for (plane, z) in piece.block.z.clone().enumerate() {
-            for (line, y) in piece.block.y.clone().enumerate() {
-                let (z, y) = (z * step[0] + phase[0], y * step[1] + phase[1]);
-                if z >= size[0] || y >= size[1] {
-                    continue;
-                }
+            let z = z * step[0] + phase[0];
+            if z >= size[0] || phase_rows == 0 {
+                continue;
+            }
+            let start = (z * size[1] + first) * size[2];
+            let length = ((phase_rows - 1) * step[1] + 1) * size[2];
+            // SAFETY: pieces differ in sample, block or channel, so no two write the same rows; the rows of other phases
+            // between are this piece's too, and written at another time.
+            let rows = unsafe { result.slice(voxels, piece.sample, channel, start, length) };
+            for (line, to) in rows.chunks_mut(step[1] * size[2]).enumerate() {
                 let from = plane * piece.plane_stride() + line * piece.blocking.pitch;
-                let to = (z * size[1] + y) * size[2];
-                // SAFETY: pieces differ in sample, block or channel, so no two write the same row.
-                let to = unsafe { result.slice(voxels, piece.sample, channel, to, size[2]) };
                 if step[2] == 1 {
-                    write_row::<E, L>(&even[from..], to);
+                    write_row::<E, L>(&even[from..], &mut to[..size[2]]);
                 } else {
-                    write_both::<E, L>(&even[from..], &odd[from..], to);
+                    write_both::<E, L>(&even[from..], &odd[from..], &mut to[..size[2]]);
                 }
             }
         }
@@ -261,12 +265,14 @@ fn write_row<E: Element, L: Lanes>(from: &[f32], to: &mut [E]) {
     if length < LANES {
         return store_tail(lanes::<L>(from, 0), to);
     }
-    for at in (0..length - LANES).step_by(LANES) {
+    for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
+        E::store(L::load(from), to);
+    }
+    if !length.is_multiple_of(LANES) {
+        // The last sixteen, some of them a second time.
+        let at = length - LANES;
         E::store(lanes::<L>(from, at), sixteen_mut(&mut to[at..]));
     }
-    // The last sixteen, some of them a second time.
-    let at = length - LANES;
-    E::store(lanes::<L>(from, at), sixteen_mut(&mut to[at..]));
 }
 
 #[inline(always)]

@@ -81,6 +81,4 @@ pub fn add_parameter_gradients<E: Element>(
 }
 
 #[cfg(test)]
-mod speed;
-#[cfg(test)]
 mod tests;

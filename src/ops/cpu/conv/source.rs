@@ -4,7 +4,7 @@
 //! A part may be kept as it was before its normalisation: the norm, the affine map and the LeakyReLU are then applied to
 //! every row as it is read, and rounded to the stored type, so that the values are those a separate pass would have
 //! written, bit for bit.
-use crate::ops::cpu::element::{Element, load_tail, sixteen};
+use crate::ops::cpu::element::{Element, load_tail};
 use crate::ops::cpu::isa::{LANES, Lanes};
 use crate::ops::cpu::norm::{Map, RowMap};
 use crate::ops::cpu::shared::SharedSlice;
@@ -54,25 +54,59 @@ pub(super) trait Row<T> {
     fn read<L: Lanes>(&self, from: usize, width: usize, to: &mut [T]);
 }
 
-impl<E: Element> Channel<'_, E> {
-    /// Sixteen voxels from `at`, normalised and activated where that is due.
+/// `$store` for every sixteen of `$width` values of some channels, `$to` being sixteen of the target. A macro, because a
+/// closure is not sure to be compiled into the function whose vector instructions it needs.
+macro_rules! by_lanes {
+    ([$($channel:ident = $source:expr),+], $from:ident, $width:ident, $target:ident, $to:ident => $store:expr) => {{
+        let whole = $width.next_multiple_of(LANES);
+        let target = $target[..whole].as_chunks_mut::<LANES>().0;
+        $(let $channel = &$source.values[$from..];)+
+        if $($channel.len() >= whole)&&+ {
+            $(let $channel = $channel[..whole].as_chunks::<LANES>().0;)+
+            for (index, $to) in target.iter_mut().enumerate() {
+                $(let $channel: L = E::load(&$channel[index]);)+
+                $store;
+            }
+        } else {
+            for (index, $to) in target.iter_mut().enumerate() {
+                $(let $channel: L = up_to_the_end::<E, L>($channel, index);)+
+                $store;
+            }
+        }
+    }};
+}
+
+/// The sixteen values of that index, zeros beyond the end of the part.
+#[inline(always)]
+fn up_to_the_end<E: Element, L: Lanes>(values: &[E], index: usize) -> L {
+    let values = &values[(index * LANES).min(values.len())..];
+    load_tail(&values[..values.len().min(LANES)], 0.0)
+}
+
+impl<E> Channel<'_, E> {
+    /// What the values are normalised and activated by, in all lanes.
+    #[allow(clippy::manual_map, reason = "a closure may stay outside the vector code")]
     #[inline(always)]
-    fn lanes<L: Lanes>(&self, at: usize) -> L {
-        let values = &self.values[at..];
-        let raw: L = if values.len() >= LANES { E::load(sixteen(values)) } else { load_tail(values, 0.0) };
+    fn lanes_map<L: Lanes>(&self) -> Option<Map<L>> {
         match self.map {
-            Some(map) => E::round(Map::<L>::new(map).forward(raw)),
-            None => raw,
+            Some(map) => Some(Map::new(map)),
+            None => None,
         }
     }
+}
+
+#[inline(always)]
+fn mapped<E: Element, L: Lanes>(map: Map<L>, raw: L) -> L {
+    E::round(map.forward(raw))
 }
 
 /// In f32.
 impl<E: Element> Row<f32> for Channel<'_, E> {
     #[inline(always)]
-    fn read<L: Lanes>(&self, from: usize, width: usize, to: &mut [f32]) {
-        for (x, to) in (0..width).step_by(LANES).zip(to.as_chunks_mut::<LANES>().0) {
-            self.lanes::<L>(from + x).store(to);
+    fn read<L: Lanes>(&self, from: usize, width: usize, target: &mut [f32]) {
+        match self.lanes_map::<L>() {
+            None => by_lanes!([a = self], from, width, target, to => a.store(to)),
+            Some(map) => by_lanes!([a = self], from, width, target, to => mapped::<E, L>(map, a).store(to)),
         }
     }
 }
@@ -80,9 +114,10 @@ impl<E: Element> Row<f32> for Channel<'_, E> {
 /// The bits of bf16.
 impl<E: Element> Row<u16> for Channel<'_, E> {
     #[inline(always)]
-    fn read<L: Lanes>(&self, from: usize, width: usize, to: &mut [u16]) {
-        for (x, to) in (0..width).step_by(LANES).zip(to.as_chunks_mut::<LANES>().0) {
-            self.lanes::<L>(from + x).store_bf16(to);
+    fn read<L: Lanes>(&self, from: usize, width: usize, target: &mut [u16]) {
+        match self.lanes_map::<L>() {
+            None => by_lanes!([a = self], from, width, target, to => a.store_bf16(to)),
+            Some(map) => by_lanes!([a = self], from, width, target, to => map.forward(a).store_bf16(to)),
         }
     }
 }
@@ -97,13 +132,29 @@ pub(super) struct Pair<'a, E> {
 /// Pairs of bf16 in 32 bits.
 impl<E: Element> Row<f32> for Pair<'_, E> {
     #[inline(always)]
-    fn read<L: Lanes>(&self, from: usize, width: usize, to: &mut [f32]) {
-        for (x, to) in (0..width).step_by(LANES).zip(to.as_chunks_mut::<LANES>().0) {
-            let odd = match &self.odd {
-                Some(odd) => odd.lanes::<L>(from + x),
-                None => L::splat(0.0),
+    fn read<L: Lanes>(&self, from: usize, width: usize, target: &mut [f32]) {
+        let (even, zero) = (self.even.lanes_map::<L>(), L::splat(0.0));
+        let Some(other) = &self.odd else {
+            return match even {
+                None => by_lanes!([a = self.even], from, width, target, to => L::pair_bf16(a, zero).store(to)),
+                Some(even) => by_lanes!([a = self.even], from, width, target, to => {
+                    L::pair_bf16(mapped::<E, L>(even, a), zero).store(to)
+                }),
             };
-            L::pair_bf16(self.even.lanes(from + x), odd).store(to);
+        };
+        match (even, other.lanes_map::<L>()) {
+            (None, None) => {
+                by_lanes!([a = self.even, b = other], from, width, target, to => L::pair_bf16(a, b).store(to))
+            }
+            (Some(even), Some(odd)) => by_lanes!([a = self.even, b = other], from, width, target, to => {
+                L::pair_bf16(mapped::<E, L>(even, a), mapped::<E, L>(odd, b)).store(to)
+            }),
+            (None, Some(odd)) => by_lanes!([a = self.even, b = other], from, width, target, to => {
+                L::pair_bf16(a, mapped::<E, L>(odd, b)).store(to)
+            }),
+            (Some(even), None) => by_lanes!([a = self.even, b = other], from, width, target, to => {
+                L::pair_bf16(mapped::<E, L>(even, a), b).store(to)
+            }),
         }
     }
 }
