@@ -5,6 +5,7 @@ pub mod isa;
 pub mod loss;
 pub mod math;
 pub mod norm;
+pub mod peak;
 pub mod pool;
 pub mod reduce;
 pub mod shared;

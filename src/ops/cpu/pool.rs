@@ -359,7 +359,7 @@ mod tests {
                 for (number, pages) in sizes.iter().enumerate() {
                     let size = pages * PAGE;
                     let start = spans.take(size).unwrap();
-                    prop_assert!(start % PAGE == 0 && spans.owned.contains(start) && spans.owned.contains(start + size - 1));
+                    prop_assert!(start.is_multiple_of(PAGE) && spans.owned.contains(start) && spans.owned.contains(start + size - 1));
                     prop_assert!(live.iter().all(|(other, length)| start + size <= *other || other + length <= start));
                     live.push((start, size));
                     if keep >> (number % 64) & 1 == 0 {

@@ -1,0 +1,115 @@
+//! Speed of single convolutions: `cargo bench --bench conv3d -- [SHAPE] [REPEATS]`, as in `-- 32x64 9`.
+//!
+//! Per shape, direction and precision the best of some runs, in GFLOP/s and as a share of the arithmetic peak that is
+//! measured in the same run. Memory is kept between runs, as in training.
+use std::time::Instant;
+
+use half::bf16;
+use voxfit::ops::cpu::conv::{self, ConvShape, Part, PartMut};
+use voxfit::ops::cpu::element::Element;
+use voxfit::ops::cpu::isa::{Isa, isa};
+use voxfit::ops::cpu::peak;
+use voxfit::ops::cpu::pool::{Keep, Pool};
+
+#[global_allocator]
+static ALLOCATOR: Pool = Pool;
+
+/// Input channels, output channels, voxels along each axis, kernel, stride.
+const SHAPES: [(usize, usize, usize, usize, usize); 11] = [
+    (1, 32, 64, 3, 1),
+    (32, 32, 64, 3, 1),
+    (64, 32, 64, 3, 1),
+    (32, 64, 64, 3, 2),
+    (32, 64, 32, 3, 1),
+    (64, 64, 32, 3, 1),
+    (128, 128, 16, 3, 1),
+    (256, 256, 8, 3, 1),
+    (320, 320, 4, 3, 1),
+    (32, 4, 64, 1, 1),
+    (32, 64, 64, 2, 2),
+];
+
+fn main() -> Result<(), String> {
+    // `cargo bench` adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let wanted = arguments.first().map_or("", String::as_str);
+    let repeats = arguments.get(1).map_or(Ok(7), |text| text.parse::<usize>());
+    let repeats = repeats.map_err(|_| "repeats are a number")?.max(1);
+    let _keep = Keep::new();
+    let isa = isa();
+    let single = peak::f32_multiply_adds(isa);
+    let paired = peak::bf16_dot_products(isa).unwrap_or(single);
+    println!(
+        "{} threads, {}; measured peak f32 {:.0}, bf16 {:.0} GFLOP/s",
+        rayon::current_num_threads(),
+        isa.name(),
+        single / 1e9,
+        paired / 1e9
+    );
+    println!("{:<22} {:<5} {:>14} {:>14} {:>14} {:>14}", "shape", "", "forward", "input", "weights", "gradients");
+    for (inputs, outputs, size, kernel, stride) in SHAPES {
+        let name = format!("{inputs}x{outputs} at {size}, {kernel}/{stride}");
+        if !name.contains(wanted) {
+            continue;
+        }
+        let shape = ConvShape {
+            batch: 1,
+            in_channels: inputs,
+            out_channels: outputs,
+            size: [size; 3],
+            kernel: [kernel; 3],
+            stride: [stride; 3],
+        };
+        print::<f32>(isa, &name, "f32", &shape, repeats, single);
+        print::<bf16>(isa, &name, "bf16", &shape, repeats, paired);
+    }
+    Ok(())
+}
+
+fn print<E: Element>(isa: Isa, name: &str, precision: &str, shape: &ConvShape, repeats: usize, peak: f64) {
+    let flop = 2.0 * (shape.weights() * shape.out_voxels()) as f64;
+    let [forward, input, weights] = seconds::<E>(isa, shape, repeats);
+    let cell = |seconds: f64, flop: f64| {
+        let speed = flop / seconds;
+        format!("{:>7.0} {:>4.0} %", speed / 1e9, 100.0 * speed / peak)
+    };
+    println!(
+        "{name:<22} {precision:<5} {:>14} {:>14} {:>14} {:>14}",
+        cell(forward, flop),
+        cell(input, flop),
+        cell(weights, flop),
+        cell(input + weights, 2.0 * flop)
+    );
+}
+
+/// The best times of forward, input gradient, and weight and bias gradient.
+fn seconds<E: Element>(isa: Isa, shape: &ConvShape, repeats: usize) -> [f64; 3] {
+    // Numbers without a pattern that a processor could profit from.
+    let values = |count: usize| -> Vec<f32> { (0..count).map(|i| (i * 7919 % 1009) as f32 / 1009.0 - 0.5).collect() };
+    let stored = |count: usize| -> Vec<E> { values(count).into_iter().map(E::from_f32).collect() };
+    let input = stored(shape.in_channels * shape.in_voxels());
+    let gradient = stored(shape.out_channels * shape.out_voxels());
+    let (weights, bias) = (values(shape.weights()), values(shape.out_channels));
+    let (mut output, mut result) = (gradient.clone(), input.clone());
+    let (mut weight_sum, mut bias_sum) = (weights.clone(), bias.clone());
+    let best = |work: &mut dyn FnMut()| {
+        let mut run = || {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_secs_f64()
+        };
+        (0..=repeats).map(|_| run()).fold(f64::INFINITY, f64::min)
+    };
+    let source = [Part { values: &input[..], channels: shape.in_channels, maps: None }];
+    let upstream = [Part { values: &gradient[..], channels: shape.out_channels, maps: None }];
+    [
+        best(&mut || conv::forward(isa, shape, &source, &weights, Some(&bias), &mut output)),
+        best(&mut || {
+            let mut target = [PartMut { values: &mut result[..], channels: shape.in_channels }];
+            conv::input_gradient(isa, shape, &upstream, &weights, None, &mut target);
+        }),
+        best(&mut || {
+            conv::add_parameter_gradients(isa, shape, &source, &gradient, &mut weight_sum, &mut bias_sum);
+        }),
+    ]
+}
