@@ -15,7 +15,7 @@ use voxfit::network::plan::{NetworkPlan, Norm, Stage};
 use voxfit::ops::cpu::pool::{Keep, Pool};
 use voxfit::patch::Sample;
 use voxfit::random::stream;
-use voxfit::train::optimizer::{Optimizer, clip_factor, global_norm, scale};
+use voxfit::train::optimizer::{Optimizer, clip_factor, global_norm};
 use voxfit::train::step::{StepSettings, gradient};
 
 #[global_allocator]
@@ -108,7 +108,7 @@ fn main() -> Result<(), String> {
         let Ok(step) = step;
         let norm = global_norm(&step.gradients) / f64::from(settings.loss_scale);
         let factor = clip_factor(norm, 12.0) / f64::from(settings.loss_scale);
-        optimizer.update(&mut network.parameters, scale(step.gradients, factor), 0.01);
+        optimizer.update(&mut network.parameters, step.gradients, factor, 0.01);
         best = best.min(start.elapsed().as_secs_f64());
     }
     let peak = meter::peak_bytes().unwrap_or(0).saturating_sub(before) as f64 / f64::from(1 << 20);

@@ -14,7 +14,7 @@ use voxfit::network::plan::{NetworkPlan, Norm, Stage};
 use voxfit::network::{BatchStatistics, Mode, UNet, host};
 use voxfit::ops::{self, LossSpec};
 use voxfit::patch::Sample;
-use voxfit::train::optimizer::{global_norm, scale};
+use voxfit::train::optimizer::global_norm;
 use voxfit::train::step::StepSettings;
 
 /// Counts the bytes that are alive.
@@ -115,7 +115,7 @@ fn half_types_hold_half_of_the_bytes() {
 fn gradient_of(activations: FloatDType, loss_scale: f32) -> Vec<f32> {
     let settings = StepSettings { loss_scale, ..settings(2, 1, activations) };
     let step = step(&network(), &settings, &samples());
-    scale(step.gradients, 1.0 / f64::from(loss_scale)).iter().flat_map(host).collect()
+    step.gradients.iter().flat_map(host).map(|value| value / loss_scale).collect()
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

@@ -5,7 +5,8 @@ use burn::tensor::Shape;
 
 use super::default;
 use super::spec::{
-    ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, StemSinks, StemSpec, UpsampleSpec,
+    AdamwSpec, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, StemSinks, StemSpec,
+    UpsampleSpec,
 };
 
 /// The volume operations of a backend. The `*_gradient` methods are their backward passes; those that take sums add
@@ -208,6 +209,32 @@ pub trait VolumeOps: Backend {
         spec: LossSpec,
     ) -> FloatTensor<Self> {
         default::loss_gradient::<Self>(logits, upstream, spec)
+    }
+
+    /// `[2]`: a magnitude, and the sum of squares of `gradient` (flat, f32) divided by it.
+    fn volume_square_sum(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        default::square_sum::<Self>(gradient)
+    }
+
+    /// All flat, in f32. Gives the new value and velocity.
+    fn volume_sgd(
+        value: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        spec: SgdSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        default::sgd::<Self>(value, gradient, velocity, spec)
+    }
+
+    /// All flat, in f32. Gives the new value, first and second moment.
+    fn volume_adamw(
+        value: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        spec: AdamwSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        default::adamw::<Self>(value, gradient, first, second, spec)
     }
 }
 

@@ -10,8 +10,9 @@ use super::cpu::isa::isa;
 use super::cpu::loss::{self, LossShape, SampleGradient, SampleSums, Weights};
 use super::cpu::norm::{self, Affine, NormShape, RowMap, Statistics};
 use super::cpu::pool;
+use super::cpu::update;
 use super::cpu::upsample::{self, UpsampleShape};
-use super::spec::{ConvSpec, LossSpec, NormSpec, ParameterSinks, UpsampleSpec};
+use super::spec::{AdamwSpec, ConvSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, UpsampleSpec};
 
 /// The tensor with its elements in order from the start of its storage; the same handle where it is already so.
 fn dense(tensor: FlexTensor) -> FlexTensor {
@@ -383,6 +384,36 @@ impl VolumeOps for Flex {
             }
             gradient
         })
+    }
+
+    fn volume_square_sum(gradient: FlexTensor) -> FlexTensor {
+        let sum = update::square_sum(isa(), dense(gradient).storage());
+        tensor(vec![1.0f64, sum], Shape::new([2]))
+    }
+
+    fn volume_sgd(
+        value: FlexTensor,
+        gradient: FlexTensor,
+        velocity: FlexTensor,
+        spec: SgdSpec,
+    ) -> (FlexTensor, FlexTensor) {
+        let (mut value, gradient, mut velocity) = (dense(value), dense(gradient), dense(velocity));
+        update::sgd(isa(), value.storage_mut(), gradient.storage(), velocity.storage_mut(), spec);
+        (value, velocity)
+    }
+
+    fn volume_adamw(
+        value: FlexTensor,
+        gradient: FlexTensor,
+        first: FlexTensor,
+        second: FlexTensor,
+        spec: AdamwSpec,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (mut value, gradient) = (dense(value), dense(gradient));
+        let (mut first, mut second) = (dense(first), dense(second));
+        let moments = (first.storage_mut(), second.storage_mut());
+        update::adamw(isa(), value.storage_mut(), gradient.storage(), moments.0, moments.1, spec);
+        (value, first, second)
     }
 }
 

@@ -20,7 +20,10 @@ use burn::tensor::Tensor;
 
 use backend::VolumeOps;
 pub use sink::GradientSink;
-pub use spec::{ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, StemSinks, StemSpec, UpsampleSpec};
+pub use spec::{
+    AdamwSpec, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, StemSinks, StemSpec,
+    UpdateSpec, UpsampleSpec,
+};
 
 /// What passes between layers.
 #[derive(Clone, Debug)]
@@ -158,6 +161,29 @@ pub fn norm_act(input: Tensor<5>, statistics: Tensor<2>, layer: Affine<1>, spec:
 /// `[batch, class, z, y, x]`, of which alone the backward pass keeps anything.
 pub fn segmentation_loss(logits: Tensor<5>, spec: LossSpec) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::volume_loss(logits.into_dispatch(), spec))
+}
+
+/// The sum of squares of a gradient (flat, f32), as a magnitude and the sum of squares of what is left when it is divided
+/// by it, `[2]`: neither overflows where the gradient does not.
+pub fn square_sum(gradient: Tensor<1>) -> Tensor<1> {
+    Tensor::from_dispatch(Dispatch::volume_square_sum(gradient.into_dispatch()))
+}
+
+/// One update by SGD with Nesterov momentum; all flat, in f32. Gives the new value and velocity, in the memory of the old
+/// ones where nobody else holds them. The first velocity is zeros.
+pub fn sgd(value: Tensor<1>, gradient: Tensor<1>, velocity: Tensor<1>, spec: SgdSpec) -> (Tensor<1>, Tensor<1>) {
+    let [value, gradient, velocity] = [value, gradient, velocity].map(Tensor::into_dispatch);
+    let (value, velocity) = Dispatch::volume_sgd(value, gradient, velocity, spec);
+    (Tensor::from_dispatch(value), Tensor::from_dispatch(velocity))
+}
+
+/// One update by AdamW; all flat, in f32. Gives the new value and both moments, in the memory of the old ones where nobody
+/// else holds them. The first moments are zeros.
+pub fn adamw(value: Tensor<1>, gradient: Tensor<1>, moments: [Tensor<1>; 2], spec: AdamwSpec) -> [Tensor<1>; 3] {
+    let [value, gradient] = [value, gradient].map(Tensor::into_dispatch);
+    let [first, second] = moments.map(Tensor::into_dispatch);
+    let (value, first, second) = Dispatch::volume_adamw(value, gradient, first, second, spec);
+    [value, first, second].map(Tensor::from_dispatch)
 }
 
 #[cfg(test)]

@@ -87,3 +87,32 @@ pub struct LossSpec {
     /// Factor on the gradient alone: the loss scale of f16.
     pub gradient_scale: f32,
 }
+
+/// How one update changes a parameter; the rules are PyTorch's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UpdateSpec {
+    /// Learning rate of this update.
+    pub rate: f64,
+    /// Weight decay.
+    pub decay: f64,
+    /// Multiplies the gradient first: undoes the loss scale, and clips.
+    pub factor: f64,
+}
+
+/// SGD with Nesterov momentum.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SgdSpec {
+    pub update: UpdateSpec,
+    pub momentum: f64,
+}
+
+/// AdamW.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamwSpec {
+    pub update: UpdateSpec,
+    pub betas: [f64; 2],
+    /// `1 - beta ^ update` of both moments.
+    pub corrections: [f64; 2],
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+}

@@ -1,6 +1,7 @@
 //! The processor's operations against the default bodies on the same backend, and both against plain f64 loops where
 //! a mistake could be shared.
 mod loss;
+mod update;
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::ops::FloatTensorOps;

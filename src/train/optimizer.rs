@@ -1,11 +1,12 @@
 //! One update of the weights: clip by the global norm, then SGD with Nesterov momentum or AdamW.
 //!
-//! The rules are PyTorch's, on flat f32 tensors; the state has names, so that a checkpoint holds it and any program can
-//! read it. (Burn's optimizers keep SGD's velocity to themselves and clip each tensor by its own norm.)
+//! The rules are PyTorch's, on flat f32 tensors ([`ops::sgd`], [`ops::adamw`]); the state has names, so that a checkpoint
+//! holds it and any program can read it. (Burn's optimizers keep SGD's velocity to themselves and clip each tensor by its own norm.)
 use burn::tensor::{Tensor, TensorData};
 
 use crate::config::OptimizerName;
 use crate::network::{Parameter, host};
+use crate::ops::{self, AdamwSpec, SgdSpec, UpdateSpec};
 
 /// nnU-Net's Nesterov momentum.
 const MOMENTUM: f64 = 0.99;
@@ -57,67 +58,47 @@ impl Optimizer {
             .collect();
     }
 
-    /// Updates every parameter; `gradients` are in the order of `parameters`.
-    pub fn update(&mut self, parameters: &mut [Parameter], gradients: Vec<Tensor<1>>, learning_rate: f64) {
+    /// Updates every parameter; `gradients` are in the order of `parameters`, and multiplied by `factor` first: that
+    /// undoes the loss scale, and clips.
+    pub fn update(&mut self, parameters: &mut [Parameter], gradients: Vec<Tensor<1>>, factor: f64, learning_rate: f64) {
         self.updates += 1;
         self.state.resize_with(parameters.len(), Vec::new);
+        let update = UpdateSpec { rate: learning_rate, decay: self.weight_decay, factor };
+        let corrections = BETAS.map(|beta| 1.0 - libm::pow(beta, self.updates as f64));
         for ((parameter, gradient), state) in parameters.iter_mut().zip(gradients).zip(&mut self.state) {
-            let empty = Tensor::zeros([1], &gradient.device());
-            // Taken out, so that the only handle is here and the arithmetic can run in place.
-            let value = std::mem::replace(&mut parameter.value, empty);
-            parameter.value = match self.rule {
-                OptimizerName::Sgd => sgd(value, gradient, state, learning_rate, self.weight_decay),
-                OptimizerName::Adamw => adamw(value, gradient, state, learning_rate, self.weight_decay, self.updates),
-            };
+            let zeros = || Tensor::zeros(gradient.dims(), &gradient.device());
+            // Taken out, so that the only handles are here and the arithmetic runs in place.
+            let value = std::mem::replace(&mut parameter.value, Tensor::zeros([1], &gradient.device()));
+            let mut old = state.drain(..);
+            let mut next = || old.next().unwrap_or_else(zeros);
+            match self.rule {
+                OptimizerName::Sgd => {
+                    let velocity = next();
+                    drop(old);
+                    let (value, velocity) = ops::sgd(value, gradient, velocity, SgdSpec { update, momentum: MOMENTUM });
+                    parameter.value = value;
+                    state.push(velocity);
+                }
+                OptimizerName::Adamw => {
+                    let moments = [next(), next()];
+                    drop(old);
+                    let spec = AdamwSpec { update, betas: BETAS, corrections, epsilon: EPSILON };
+                    let [value, first, second] = ops::adamw(value, gradient, moments, spec);
+                    parameter.value = value;
+                    state.extend([first, second]);
+                }
+            }
         }
     }
 }
 
-fn sgd(value: Tensor<1>, gradient: Tensor<1>, state: &mut Vec<Tensor<1>>, rate: f64, decay: f64) -> Tensor<1> {
-    let gradient = if decay == 0.0 { gradient } else { gradient + value.clone().mul_scalar(decay) };
-    let velocity = match state.pop() {
-        Some(velocity) => velocity.mul_scalar(MOMENTUM) + gradient.clone(),
-        None => gradient.clone(),
-    };
-    let step = gradient + velocity.clone().mul_scalar(MOMENTUM);
-    state.push(velocity);
-    value - step.mul_scalar(rate)
-}
-
-fn adamw(
-    value: Tensor<1>,
-    gradient: Tensor<1>,
-    state: &mut Vec<Tensor<1>>,
-    rate: f64,
-    decay: f64,
-    update: u64,
-) -> Tensor<1> {
-    let value = value.mul_scalar(1.0 - rate * decay);
-    let (second, first) = (state.pop(), state.pop());
-    let square = gradient.clone() * gradient.clone();
-    let mix = |old: Option<Tensor<1>>, new: Tensor<1>, beta: f64| match old {
-        Some(old) => old.mul_scalar(beta) + new.mul_scalar(1.0 - beta),
-        None => new.mul_scalar(1.0 - beta),
-    };
-    let first = mix(first, gradient, BETAS[0]);
-    let second = mix(second, square, BETAS[1]);
-    let corrections = BETAS.map(|beta| 1.0 - libm::pow(beta, update as f64));
-    let scale = second.clone().div_scalar(corrections[1]).sqrt().add_scalar(EPSILON);
-    let step = first.clone().div_scalar(corrections[0]) / scale;
-    state.push(first);
-    state.push(second);
-    value - step.mul_scalar(rate)
-}
-
 /// The norm over all gradients, in f64, summed in their order; not finite where one of them is not.
 pub fn global_norm(gradients: &[Tensor<1>]) -> f64 {
-    let square = |gradient: &Tensor<1>| host(gradient).into_iter().map(|v| f64::from(v) * f64::from(v)).sum::<f64>();
+    let square = |gradient: &Tensor<1>| {
+        let values = ops::square_sum(gradient.clone()).to_data().convert::<f64>().try_into_vec::<f64>();
+        values.map_or(f64::NAN, |values| values.first().map_or(0.0, |m| m * m) * values.get(1).unwrap_or(&0.0))
+    };
     gradients.iter().map(square).sum::<f64>().sqrt()
-}
-
-/// Undoes the loss scale and clips: `factor` of every gradient.
-pub fn scale(gradients: Vec<Tensor<1>>, factor: f64) -> Vec<Tensor<1>> {
-    if factor == 1.0 { gradients } else { gradients.into_iter().map(|g| g.mul_scalar(factor)).collect() }
 }
 
 /// What to multiply a gradient of this norm by so that it is at most `limit` (PyTorch's `clip_grad_norm_`).

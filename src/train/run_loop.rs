@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::folder::{LoadedRun, Metrics, RunFolder};
 use super::manifest::Manifest;
-use super::optimizer::{self, Optimizer, clip_factor, global_norm, learning_rate};
+use super::optimizer::{Optimizer, clip_factor, global_norm, learning_rate};
 use super::precision::LossScale;
 use super::session::{Event, Observer, Outcome, StepReport};
 use super::step::{self, StepSettings};
@@ -186,8 +186,7 @@ impl Loop<'_> {
         let rate = learning_rate(train.learning_rate, self.step, train.steps);
         if finite {
             let factor = clip_factor(norm, train.clip_norm) / self.scale.scale;
-            let gradients = optimizer::scale(found.gradients, factor);
-            self.optimizer.update(&mut self.network.parameters, gradients, rate);
+            self.optimizer.update(&mut self.network.parameters, found.gradients, factor, rate);
             self.network.remember(&found.statistics);
         }
         let loss_scale = dynamic.then_some(self.scale.scale);

@@ -20,8 +20,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, VL, DQ, beside all of AVX2's.
     Avx512,
-    /// AVX-512 with bf16 dot products. The kernels on [`Lanes`] treat it as [`Isa::Avx512`]: the bf16 instructions
-    /// flush subnormals, so they would change bits.
+    /// AVX-512 with bf16 dot products. Only [`Lanes::pair_rounded`] uses its instructions, whose result goes into a dot
+    /// product: they flush subnormals, as that does.
     Avx512Bf16,
 }
 
@@ -102,7 +102,9 @@ pub fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     {
         match isa.min(highest()) {
             // SAFETY: `highest` has seen avx512f, bw, vl, dq, avx2, fma and f16c on this CPU.
-            Isa::Avx512 | Isa::Avx512Bf16 => return unsafe { x86::run_avx512(kernel) },
+            Isa::Avx512 => return unsafe { x86::run_avx512(kernel) },
+            // SAFETY: as above, and avx512bf16.
+            Isa::Avx512Bf16 => return unsafe { x86::run_avx512bf16(kernel) },
             // SAFETY: `highest` has seen avx2, fma and f16c on this CPU.
             Isa::Avx2 => return unsafe { x86::run_avx2(kernel) },
             Isa::Portable => {}
@@ -174,7 +176,14 @@ mod tests {
             a.store_bf16(&mut half);
             let even = L::load_bf16(&half);
             b.store_bf16(&mut half);
-            put(L::pair_bf16(even, L::load_bf16(&half)));
+            let odd = L::load_bf16(&half);
+            put(L::pair_bf16(even, odd));
+            put(L::pair_rounded(a, b));
+            put(even.mul(even).sqrt());
+            let (mut lower, mut upper) = ([0_u16; LANES], [0_u16; LANES]);
+            c.halves(&mut lower, &mut upper);
+            put(L::load(&lower.map(f32::from)));
+            put(L::load(&upper.map(f32::from)));
             out
         }
     }

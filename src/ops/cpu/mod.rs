@@ -9,4 +9,5 @@ pub mod peak;
 pub mod pool;
 pub mod reduce;
 pub mod shared;
+pub mod update;
 pub mod upsample;

@@ -27,6 +27,8 @@ pub struct Blocking {
     pub pitch: usize,
     pub source_phases: Vec<[usize; 3]>,
     phase_stride: usize,
+    /// Zeros between phases: whole vectors are written, beyond the end of a row.
+    gap: usize,
 }
 
 /// One block: ranges of grid positions.
@@ -60,8 +62,9 @@ impl Blocking {
             }
         }
         let planes = grid[0].div_ceil(grid[0].div_ceil(planes));
-        let phase_stride = (planes + 2 * halo[0]) * (rows + 2 * halo[1]) * pitch;
-        Self { grid, halo, planes, rows, pitch, source_phases, phase_stride }
+        let gap = if source_phases.len() > 1 { LANES } else { 0 };
+        let phase_stride = (planes + 2 * halo[0]) * (rows + 2 * halo[1]) * pitch + gap;
+        Self { grid, halo, planes, rows, pitch, source_phases, phase_stride, gap }
     }
 
     /// All blocks, in order.
@@ -115,14 +118,14 @@ pub(super) struct Pack<'a, T, R> {
     pub row: &'a mut Vec<T>,
 }
 
-impl<T: Copy + Default, R: Row<T>> Kernel for Pack<'_, T, R> {
+impl<T: Copy + Default + Halve, R: Row<T>> Kernel for Pack<'_, T, R> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let Self { blocking, direction, block, source, scratch, row } = self;
         let (size, step, halo) = (direction.source_size, direction.source_step, blocking.halo);
         let (width, pitch) = (blocking.grid[2], blocking.pitch);
-        row.resize(size[2].next_multiple_of(LANES), T::default());
+        row.resize(size[2].next_multiple_of(2 * LANES), T::default());
         scratch[..FRONT].fill(T::default());
         // Phases that differ along x alone stand behind each other and share the rows they are read from.
         for (group, phases) in blocking.source_phases.chunk_by(|a, b| a[..2] == b[..2]).enumerate() {
@@ -139,10 +142,19 @@ impl<T: Copy + Default, R: Row<T>> Kernel for Pack<'_, T, R> {
                         }
                         (Some(z), Some(y)) => {
                             source.read::<L>((z * size[1] + y) * size[2], size[2], row);
-                            for (index, phase) in phases.iter().enumerate() {
-                                let target = &mut scratch[at + index * blocking.phase_stride..][..pitch];
-                                every_second(&row[..size[2]], phase[2], target);
+                            let (even, odd) = if phases.len() == 2 {
+                                let (even, odd) = scratch[at..].split_at_mut(blocking.phase_stride);
+                                (even, Some(odd))
+                            } else {
+                                (&mut scratch[at..], None)
+                            };
+                            if let Some(odd) = odd {
+                                T::halve::<L>(row, even, Some(&mut *odd));
+                                odd[size[2] / 2..pitch].fill(T::default());
+                            } else {
+                                T::halve::<L>(row, even, None);
                             }
+                            pad(&mut even[width..pitch]);
                         }
                         _ => {
                             for index in 0..phases.len() {
@@ -152,6 +164,10 @@ impl<T: Copy + Default, R: Row<T>> Kernel for Pack<'_, T, R> {
                     }
                     at += pitch;
                 }
+            }
+            // What whole vectors wrote beyond the last rows.
+            for index in 0..phases.len() {
+                scratch[at + index * blocking.phase_stride..][..blocking.gap].fill(T::default());
             }
         }
         let at = FRONT + blocking.source_phases.len() * blocking.phase_stride;
@@ -173,26 +189,40 @@ fn source_index(position: usize, halo: usize, step: usize, phase: usize, size: u
     (index < size).then_some(index)
 }
 
-/// The values of one parity, and zeros after them.
-#[inline(always)]
-fn every_second<T: Copy + Default>(row: &[T], phase: usize, target: &mut [T]) {
-    let (pairs, last) = row.as_chunks::<2>();
-    let count = pairs.len().min(target.len());
-    let (values, rest) = target.split_at_mut(count);
-    // The parity is a constant in each loop, so that it becomes shuffles of whole vectors.
-    if phase == 0 {
-        for (value, pair) in values.iter_mut().zip(pairs) {
-            *value = pair[0];
-        }
-    } else {
-        for (value, pair) in values.iter_mut().zip(pairs) {
-            *value = pair[1];
+/// A row read by parity.
+pub(super) trait Halve: Sized {
+    /// Writes the values of even place in `row` and those of odd place, whole vectors of them. `row` is whole pairs of
+    /// vectors, each target as many vectors.
+    fn halve<L: Lanes>(row: &[Self], even: &mut [Self], odd: Option<&mut [Self]>);
+}
+
+impl Halve for f32 {
+    #[inline(always)]
+    fn halve<L: Lanes>(row: &[f32], even: &mut [f32], mut odd: Option<&mut [f32]>) {
+        let (vectors, even) = (row.as_chunks::<LANES>().0, even.as_chunks_mut::<LANES>().0);
+        for (index, (pair, to)) in vectors.as_chunks::<2>().0.iter().zip(even).enumerate() {
+            let (first, second) = L::deinterleave(L::load(&pair[0]), L::load(&pair[1]));
+            first.store(to);
+            if let Some(odd) = &mut odd {
+                second.store(&mut odd.as_chunks_mut::<LANES>().0[index]);
+            }
         }
     }
-    for value in rest.iter_mut() {
-        *value = T::default();
-    }
-    if let (0, Some(value), Some(last)) = (phase, rest.first_mut(), last.first()) {
-        *value = *last;
+}
+
+impl Halve for u16 {
+    #[inline(always)]
+    fn halve<L: Lanes>(row: &[u16], even: &mut [u16], mut odd: Option<&mut [u16]>) {
+        let (pairs, even) = (row.as_chunks::<{ 2 * LANES }>().0, even.as_chunks_mut::<LANES>().0);
+        let mut nowhere = [0; LANES];
+        for (index, (pair, to)) in pairs.iter().zip(even).enumerate() {
+            // Little-endian: the first of two stands in the lower half.
+            let pair: [f32; LANES] = bytemuck::cast(*pair);
+            let second = match &mut odd {
+                Some(odd) => &mut odd.as_chunks_mut::<LANES>().0[index],
+                None => &mut nowhere,
+            };
+            L::load(&pair).halves(to, second);
+        }
     }
 }

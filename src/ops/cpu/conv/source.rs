@@ -116,7 +116,19 @@ impl<E: Element> Row<u16> for Channel<'_, E> {
     #[inline(always)]
     fn read<L: Lanes>(&self, from: usize, width: usize, target: &mut [u16]) {
         match self.lanes_map::<L>() {
-            None => by_lanes!([a = self], from, width, target, to => a.store_bf16(to)),
+            None => {
+                let bits: &[u16] = bytemuck::cast_slice(&self.values[from..]);
+                let whole = width.next_multiple_of(LANES);
+                if bits.len() >= whole {
+                    let (bits, target) = (bits[..whole].as_chunks::<LANES>().0, target.as_chunks_mut::<LANES>().0);
+                    for (from, to) in bits.iter().zip(target) {
+                        *to = *from;
+                    }
+                } else {
+                    target[..bits.len()].copy_from_slice(bits);
+                    target[bits.len()..whole].fill(0);
+                }
+            }
             Some(map) => by_lanes!([a = self], from, width, target, to => map.forward(a).store_bf16(to)),
         }
     }
@@ -138,7 +150,7 @@ impl<E: Element> Row<f32> for Pair<'_, E> {
             return match even {
                 None => by_lanes!([a = self.even], from, width, target, to => L::pair_bf16(a, zero).store(to)),
                 Some(even) => by_lanes!([a = self.even], from, width, target, to => {
-                    L::pair_bf16(mapped::<E, L>(even, a), zero).store(to)
+                    L::pair_rounded(even.forward(a), zero).store(to)
                 }),
             };
         };
@@ -147,13 +159,14 @@ impl<E: Element> Row<f32> for Pair<'_, E> {
                 by_lanes!([a = self.even, b = other], from, width, target, to => L::pair_bf16(a, b).store(to))
             }
             (Some(even), Some(odd)) => by_lanes!([a = self.even, b = other], from, width, target, to => {
-                L::pair_bf16(mapped::<E, L>(even, a), mapped::<E, L>(odd, b)).store(to)
+                L::pair_rounded(even.forward(a), odd.forward(b)).store(to)
             }),
+            // Values that are not mapped are bf16, which rounding leaves alone.
             (None, Some(odd)) => by_lanes!([a = self.even, b = other], from, width, target, to => {
-                L::pair_bf16(a, mapped::<E, L>(odd, b)).store(to)
+                L::pair_rounded(a, odd.forward(b)).store(to)
             }),
             (Some(even), None) => by_lanes!([a = self.even, b = other], from, width, target, to => {
-                L::pair_bf16(mapped::<E, L>(even, a), b).store(to)
+                L::pair_rounded(even.forward(a), b).store(to)
             }),
         }
     }

@@ -24,6 +24,8 @@ const SCRATCH: usize = 1536 * 1024;
 /// Positions summed in registers before they are added to the block's sums: bounds the length of a chain of additions,
 /// and their gradients stay in the first-level cache.
 const CHUNK: usize = 256;
+/// About as many pieces of work are made of a block: enough for threads to end together.
+const UNITS: usize = 16;
 
 /// Adds the weight gradient of a batch to `sum` (`[out, in, z, y, x]`); `input` is `[batch, in, z, y, x]`, `gradient`
 /// (of the output) `[batch, out, z, y, x]`.
@@ -117,17 +119,23 @@ impl Work<'_> {
         }
     }
 
-    /// Shares output channels and columns out.
+    /// Shares output channels and columns out, in whole tiles and as evenly as they go.
     fn multiply(&self, block: &Block, packed: &Packed, sum: &mut [f32]) {
         let groups = packed.gradient.groups();
-        let shares = 16usize.div_ceil(groups.len());
-        let per_share = self.columns.count.div_ceil(shares).next_multiple_of(SUMS / OFFSETS);
-        let shares = self.columns.count.div_ceil(per_share);
+        let vectors = |group: usize| groups[group].len().div_ceil(LANES);
+        let mut units = Vec::new();
+        for group in 0..groups.len() {
+            let per_tile = SUMS / OFFSETS / vectors(group);
+            let tiles = self.columns.count.div_ceil(per_tile);
+            let shares = UNITS.div_ceil(groups.len()).min(tiles);
+            for share in 0..shares {
+                let [first, end] =
+                    [share, share + 1].map(|at| (at * tiles / shares * per_tile).min(self.columns.count));
+                units.push((group, first..end));
+            }
+        }
         let sum = SharedSlice::new(sum);
-        (0..groups.len() * shares).into_par_iter().for_each_init(Vec::new, |totals, unit| {
-            let group = unit / shares;
-            let first = unit % shares * per_share;
-            let bases = first..(first + per_share).min(self.columns.count);
+        units.into_par_iter().for_each_init(Vec::new, |totals, (group, bases)| {
             self.unit(block, packed, group, bases.clone(), totals);
             self.add_totals(&groups[group], bases, totals, &sum);
         });

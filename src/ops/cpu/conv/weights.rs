@@ -6,6 +6,7 @@ use super::operands::Operands;
 use super::shape::{ConvShape, Direction, Gather};
 use super::tile::ROWS;
 use crate::ops::cpu::element::Element;
+use crate::ops::cpu::pool;
 
 /// Source channels that a tile sums over at once, so that what it reads of their scratch stays in the
 /// first-level cache. Even.
@@ -35,7 +36,7 @@ impl PackedWeights {
             packed.starts.push(length);
             length += groups * packed.tile_length(gather.taps.len(), sources);
         }
-        packed.values = vec![0.0f32; length];
+        packed.values = pool::unwritten(length);
         let mut rest = &mut packed.values[..];
         let mut jobs = Vec::new();
         for gather in &direction.gathers {
@@ -52,7 +53,7 @@ impl PackedWeights {
         let narrow = match operands {
             Operands::Single => Vec::new(),
             _ => {
-                let mut narrow = vec![bf16::ZERO; weights.len()];
+                let mut narrow = pool::unwritten::<bf16>(weights.len());
                 narrow
                     .par_chunks_mut(NARROW)
                     .zip(weights.par_chunks(NARROW))
@@ -89,7 +90,7 @@ impl PackedWeights {
     }
 }
 
-/// Writes the weights of up to 8 results, `narrow` being those rounded for pairs; what belongs to no channel stays zero.
+/// Writes the weights of up to 8 results, `narrow` being those rounded for pairs; what belongs to no channel is zero.
 #[allow(clippy::too_many_arguments)]
 fn fill(
     job: &mut [f32],
@@ -101,10 +102,13 @@ fn fill(
     weights: &[f32],
     narrow: &[bf16],
 ) {
-    let mut targets = job.chunks_exact_mut(ROWS);
-    let mut next = || targets.next().unwrap_or_default();
     let at = |source: usize, tap: usize| source * source_stride + tap;
     let step = if operands == Operands::Single { 1 } else { 2 };
+    if results.len() < ROWS || (step == 2 && sources.len() % 2 == 1) {
+        job.fill(0.0);
+    }
+    let mut targets = job.chunks_exact_mut(ROWS);
+    let mut next = || targets.next().unwrap_or_default();
     for even in sources.clone().step_by(step) {
         let odd = (even + 1 < sources.end).then_some(even + 1);
         for tap in &gather.taps {

@@ -33,6 +33,8 @@ pub trait Lanes: Copy {
     fn mul(self, other: Self) -> Self;
     /// `self / other`.
     fn div(self, other: Self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
     /// `self * factor + term`, rounded once.
     fn fma(self, factor: Self, term: Self) -> Self;
     /// `self > other ? self : other`, so `other` where either is NaN.
@@ -53,6 +55,21 @@ pub trait Lanes: Copy {
 
     /// Two bf16 numbers in each lane, `even` in the lower half; both must be exact in bf16.
     fn pair_bf16(even: Self, odd: Self) -> Self;
+    /// [`Lanes::pair_bf16`] of both rounded; numbers below 2^-126 may become zero.
+    #[inline(always)]
+    fn pair_rounded(even: Self, odd: Self) -> Self {
+        Self::pair_bf16(even.rounded_bf16(), odd.rounded_bf16())
+    }
+    /// What [`Lanes::store_bf16`] would leave to be loaded again.
+    #[inline(always)]
+    fn rounded_bf16(self) -> Self {
+        let mut bits = [0; LANES];
+        self.store_bf16(&mut bits);
+        Self::load_bf16(&bits)
+    }
+
+    /// The lower halves of the bit patterns, and the upper ones.
+    fn halves(self, low: &mut [u16; LANES], high: &mut [u16; LANES]);
 
     /// The sum of all lanes in one fixed tree: lanes i and i + 8, then i and i + 4, i + 2, i + 1.
     fn sum(self) -> f32;
@@ -124,6 +141,10 @@ impl Lanes for PortableLanes {
         zip(self, other, |a, b| a / b)
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        map(self.0, f32::sqrt)
+    }
+    #[inline(always)]
     fn fma(self, factor: Self, term: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i].mul_add(factor.0[i], term.0[i])))
     }
@@ -158,6 +179,11 @@ impl Lanes for PortableLanes {
     #[inline(always)]
     fn pair_bf16(even: Self, odd: Self) -> Self {
         zip(even, odd, |even, odd| f32::from_bits(even.to_bits() >> 16 | odd.to_bits()))
+    }
+    #[inline(always)]
+    fn halves(self, low: &mut [u16; LANES], high: &mut [u16; LANES]) {
+        *low = self.0.map(|value| value.to_bits() as u16);
+        *high = self.0.map(|value| (value.to_bits() >> 16) as u16);
     }
     #[inline(always)]
     fn sum(self) -> f32 {

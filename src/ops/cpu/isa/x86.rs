@@ -6,7 +6,13 @@ use super::{Kernel, LANES, Lanes};
 /// Runs `kernel` with AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
 pub fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Avx512Lanes>()
+    kernel.run::<Avx512Lanes<false>>()
+}
+
+/// Runs `kernel` with AVX-512 and its instructions for bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
+pub fn run_avx512bf16<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx512Lanes<true>>()
 }
 
 /// Runs `kernel` with AVX2.
@@ -15,9 +21,9 @@ pub fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2Lanes>()
 }
 
-/// One register of AVX-512. Private to `isa`, whose `dispatch` is the only way to it.
+/// One register of AVX-512, with or without bf16. Private to `isa`, whose `dispatch` is the only way to it.
 #[derive(Clone, Copy)]
-pub struct Avx512Lanes(__m512);
+pub struct Avx512Lanes<const BF16: bool>(__m512);
 
 /// Two registers of AVX2. Private to `isa`, whose `dispatch` is the only way to it.
 #[derive(Clone, Copy)]
@@ -26,13 +32,13 @@ pub struct Avx2Lanes(__m256, __m256);
 /// Intrinsics of the set that a lanes type belongs to.
 macro_rules! hw {
     ($($body:tt)*) => {
-        // SAFETY: these types are named only by `run_avx2` and `run_avx512`, which `dispatch` calls where the CPU has
+        // SAFETY: these types are named only by `run_avx2` and the two `run_avx512`, which `dispatch` calls where the CPU has
         // the set; every pointer comes from a reference to sixteen values, and the accesses are unaligned ones.
         unsafe { $($body)* }
     };
 }
 
-impl Avx512Lanes {
+impl<const BF16: bool> Avx512Lanes<BF16> {
     #[inline(always)]
     fn bits(self) -> __m512i {
         hw!(_mm512_castps_si512(self.0))
@@ -43,7 +49,7 @@ impl Avx512Lanes {
     }
 }
 
-impl Lanes for Avx512Lanes {
+impl<const BF16: bool> Lanes for Avx512Lanes<BF16> {
     const MANY_REGISTERS: bool = true;
 
     #[inline(always)]
@@ -102,6 +108,10 @@ impl Lanes for Avx512Lanes {
         Self(hw!(_mm512_div_ps(self.0, other.0)))
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        Self(hw!(_mm512_sqrt_ps(self.0)))
+    }
+    #[inline(always)]
     fn fma(self, factor: Self, term: Self) -> Self {
         Self(hw!(_mm512_fmadd_ps(self.0, factor.0, term.0)))
     }
@@ -136,6 +146,27 @@ impl Lanes for Avx512Lanes {
     #[inline(always)]
     fn pair_bf16(even: Self, odd: Self) -> Self {
         Self::from_bits(hw!(_mm512_or_si512(_mm512_srli_epi32::<16>(even.bits()), odd.bits())))
+    }
+    #[inline(always)]
+    fn pair_rounded(even: Self, odd: Self) -> Self {
+        if !BF16 {
+            return Self::pair_bf16(even.rounded_bf16(), odd.rounded_bf16());
+        }
+        hw!({
+            // The even ones come to stand in the lower half, the odd ones in the upper; then one of each in turn.
+            let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd.0, even.0));
+            let low = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let turn = _mm512_or_si512(low, _mm512_slli_epi32::<16>(_mm512_add_epi32(low, _mm512_set1_epi32(16))));
+            Self::from_bits(_mm512_permutexvar_epi16(turn, both))
+        })
+    }
+    #[inline(always)]
+    fn halves(self, low: &mut [u16; LANES], high: &mut [u16; LANES]) {
+        hw!({
+            let bits = self.bits();
+            _mm256_storeu_si256(low.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(bits));
+            _mm256_storeu_si256(high.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(bits)));
+        })
     }
     #[inline(always)]
     fn sum(self) -> f32 {
@@ -293,6 +324,10 @@ impl Lanes for Avx2Lanes {
         both!(_mm256_div_ps, self, other)
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        hw!(Self(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)))
+    }
+    #[inline(always)]
     fn fma(self, factor: Self, term: Self) -> Self {
         hw!(Self(_mm256_fmadd_ps(self.0, factor.0, term.0), _mm256_fmadd_ps(self.1, factor.1, term.1)))
     }
@@ -340,6 +375,17 @@ impl Lanes for Avx2Lanes {
                 _mm256_castsi256_ps(_mm256_or_si256(low, _mm256_castps_si256(odd)))
             };
             Self(pair(even.0, odd.0), pair(even.1, odd.1))
+        })
+    }
+    #[inline(always)]
+    fn halves(self, low: &mut [u16; LANES], high: &mut [u16; LANES]) {
+        hw!({
+            let (first, last) = self.bits();
+            let mask = _mm256_set1_epi32(0xffff);
+            let lower = _mm256_packus_epi32(_mm256_and_si256(first, mask), _mm256_and_si256(last, mask));
+            let upper = _mm256_packus_epi32(_mm256_srli_epi32::<16>(first), _mm256_srli_epi32::<16>(last));
+            _mm256_storeu_si256(low.as_mut_ptr().cast(), _mm256_permute4x64_epi64::<0xd8>(lower));
+            _mm256_storeu_si256(high.as_mut_ptr().cast(), _mm256_permute4x64_epi64::<0xd8>(upper));
         })
     }
     #[inline(always)]
