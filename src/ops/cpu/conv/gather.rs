@@ -1,11 +1,12 @@
 //! The driver of forward and input gradient: packs a block, runs the tiles, writes the result.
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::block::{Block, Blocking, Pack};
 use super::operands::Operands;
-use super::shape::{Direction, Gather};
+use super::shape::Direction;
 use super::source::{Pair, Part, PartMut, Targets, channel};
 use super::tile::{self, GatherTile, LANES, ROWS, VECTORS};
 use super::weights::{CHANNEL_BLOCK, PackedWeights};
@@ -56,10 +57,9 @@ pub fn run<E: Element>(
         let block = &blocks[piece / shares % blocks.len()];
         let sample = piece / shares / blocks.len();
         let groups = share * per_share..((share + 1) * per_share).min(eights);
-        BUFFERS.with_borrow_mut(|[scratch, sums, row]| {
+        BUFFERS.with_borrow_mut(|buffers| {
             let work = Piece { isa, direction, blocking: &blocking, block, weights, groups, sample };
-            work.compute(bias, source, scratch, sums, row);
-            work.write(sums, &result);
+            work.compute(bias, source, buffers, &result);
         });
     });
 }
@@ -72,7 +72,7 @@ struct Piece<'a> {
     block: &'a Block,
     weights: &'a PackedWeights,
     /// Eights of result channels.
-    groups: std::ops::Range<usize>,
+    groups: Range<usize>,
     sample: usize,
 }
 
@@ -82,36 +82,59 @@ impl Piece<'_> {
         self.blocking.plane_positions(self.block).next_multiple_of(LANES)
     }
 
+    /// Floats of sums per channel. Where one channel block is all there is, a plane is written as soon as it is summed,
+    /// and the next takes its place.
     fn channel_sums(&self) -> usize {
-        self.plane_stride() * self.block.z.len()
+        let planes = if self.weights.sources > CHANNEL_BLOCK { self.block.z.len() } else { 1 };
+        self.plane_stride() * planes
+    }
+
+    /// Where the sums of a plane stand behind each channel's first.
+    fn plane_sums(&self, plane: usize) -> usize {
+        if self.weights.sources > CHANNEL_BLOCK { plane * self.plane_stride() } else { 0 }
+    }
+
+    /// Floats of sums per gather.
+    fn gather_sums(&self) -> usize {
+        self.groups.len() * ROWS * self.channel_sums()
     }
 
     fn compute<E: Element>(
         &self,
         bias: Option<&[f32]>,
         source: &[Part<'_, E>],
-        scratch: &mut Vec<f32>,
-        sums: &mut Vec<f32>,
-        row: &mut Vec<f32>,
+        [scratch, sums, row]: &mut [Vec<f32>; 3],
+        result: &Targets<'_, E>,
     ) {
-        let channel_stride = self.blocking.channel_stride();
         let sources = self.weights.sources;
-        scratch.resize(channel_stride * self.weights.scratch_channels(), 0.0);
-        let rows = self.groups.len() * ROWS;
-        let phase_sums = rows * self.channel_sums();
+        scratch.resize(self.blocking.channel_stride() * self.weights.scratch_channels(), 0.0);
         // A vector more, for what is read beyond the last row.
-        sums.resize(self.direction.gathers.len() * phase_sums + LANES, 0.0);
+        sums.resize(self.direction.gathers.len() * self.gather_sums() + LANES, 0.0);
+        // The first channel block begins every sum, with the bias.
+        let channels = self.groups.start * ROWS..self.groups.end * ROWS;
+        let bias = |channel: usize| bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
+        let starts: Vec<f32> = channels.map(bias).collect();
         for first in (0..sources).step_by(CHANNEL_BLOCK) {
-            let count = CHANNEL_BLOCK.min(sources - first);
-            self.pack(source, first..first + count, scratch, row);
-            // The first channel block begins every sum, with the bias.
-            let starts: Option<Vec<f32>> = (first == 0).then(|| {
-                let channels = self.groups.start * ROWS..self.groups.end * ROWS;
-                channels.map(|channel| bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0)).collect()
-            });
-            for (index, gather) in self.direction.gathers.iter().enumerate() {
-                let sums = &mut sums[index * phase_sums..][..phase_sums];
-                self.tiles(index, gather, first..first + count, starts.as_deref(), scratch, sums);
+            let channels = first..sources.min(first + CHANNEL_BLOCK);
+            let last = channels.end == sources;
+            self.pack(source, channels.clone(), scratch, row);
+            let starts = (first == 0).then_some(&starts[..]);
+            // Phases that differ along x alone stand behind each other and are written together.
+            let along = self.direction.result_step[2];
+            for gathers in (0..self.direction.gathers.len()).step_by(along) {
+                let gathers = gathers..gathers + along;
+                let taps = gathers.clone().map(|gather| self.taps(gather)).collect::<Vec<_>>();
+                for lot in self.groups.clone().step_by(GROUPS) {
+                    let lot = lot..(lot + GROUPS).min(self.groups.end);
+                    for plane in 0..self.block.z.len() {
+                        for (gather, taps) in gathers.clone().zip(&taps) {
+                            self.plane(gather, taps, channels.clone(), lot.clone(), plane, starts, scratch, sums);
+                        }
+                        if last {
+                            self.write(gathers.clone(), lot.clone(), plane, sums, result);
+                        }
+                    }
+                }
             }
         }
     }
@@ -120,7 +143,7 @@ impl Piece<'_> {
     fn pack<E: Element>(
         &self,
         source: &[Part<'_, E>],
-        channels: std::ops::Range<usize>,
+        channels: Range<usize>,
         scratch: &mut [f32],
         row: &mut Vec<f32>,
     ) {
@@ -147,76 +170,84 @@ impl Piece<'_> {
         }
     }
 
-    fn tiles(
+    /// Where each tap of a gather reads, relative to the position.
+    fn taps(&self, gather: usize) -> Vec<isize> {
+        let taps = &self.direction.gathers[gather].taps;
+        let reads = taps.iter().map(|tap| self.blocking.offset(tap.phase, tap.offset));
+        match self.weights.operands {
+            Operands::Widened => reads.flat_map(|at| [at + self.blocking.channel_stride() as isize, at]).collect(),
+            _ => reads.collect(),
+        }
+    }
+
+    /// The sums of a few groups on one plane.
+    #[allow(clippy::too_many_arguments)]
+    fn plane(
         &self,
-        index: usize,
-        gather: &Gather,
-        channels: std::ops::Range<usize>,
+        gather: usize,
+        taps: &[isize],
+        channels: Range<usize>,
+        lot: Range<usize>,
+        plane: usize,
         starts: Option<&[f32]>,
         scratch: &[f32],
         sums: &mut [f32],
     ) {
         let (first, count) = (channels.start, channels.len());
         let operands = self.weights.operands;
-        let channel_stride = self.blocking.channel_stride();
-        let reads = gather.taps.iter().map(|tap| self.blocking.offset(tap.phase, tap.offset));
-        let taps: Vec<isize> = match operands {
-            Operands::Widened => reads.flat_map(|read| [read + channel_stride as isize, read]).collect(),
-            _ => reads.collect(),
-        };
+        let weights = self.direction.gathers[gather].taps.len();
         let vectors = self.plane_stride() / LANES;
-        for lot in self.groups.clone().step_by(GROUPS) {
-            for plane in 0..self.block.z.len() {
-                let origin = self.blocking.origin(plane);
-                let mut vector = 0;
-                while vector < vectors {
-                    let left = vectors - vector;
-                    let take = if left == 4 { 2 } else { left.min(VECTORS) };
-                    let at = vector * LANES;
-                    for group in lot..(lot + GROUPS).min(self.groups.end) {
-                        let slot = group - self.groups.start;
-                        let weights = self.weights.tile(index, gather.taps.len(), first, count, group);
-                        let plane_sums = slot * ROWS * self.channel_sums() + plane * self.plane_stride();
-                        let tile = GatherTile {
-                            source: scratch[origin + at..].as_ptr(),
-                            unit_stride: channel_stride * operands.per_unit(),
-                            units: operands.units(count),
-                            taps: &taps,
-                            weights: weights.as_ptr(),
-                            sums: sums[plane_sums + at..].as_mut_ptr(),
-                            sums_stride: self.channel_sums(),
-                            starts: starts.map_or(std::ptr::null(), |starts| starts[slot * ROWS..].as_ptr()),
-                        };
-                        // SAFETY: `Blocking` leaves readable floats on both sides of every tap of every tile, `weights`
-                        // has 8 floats for every tap of every unit, and the sums of 8 channels hold whole vectors of
-                        // every plane.
-                        unsafe { tile::gather(self.isa, operands, take, tile) };
-                    }
-                    vector += take;
-                }
+        let origin = self.blocking.origin(plane);
+        let mut vector = 0;
+        while vector < vectors {
+            let left = vectors - vector;
+            let take = if left == 4 { 2 } else { left.min(VECTORS) };
+            let at = vector * LANES;
+            for group in lot.clone() {
+                let slot = (group - self.groups.start) * ROWS;
+                let to = gather * self.gather_sums() + slot * self.channel_sums() + self.plane_sums(plane) + at;
+                let tile = GatherTile {
+                    source: scratch[origin + at..].as_ptr(),
+                    unit_stride: self.blocking.channel_stride() * operands.per_unit(),
+                    units: operands.units(count),
+                    taps,
+                    weights: self.weights.tile(gather, weights, first, count, group).as_ptr(),
+                    sums: sums[to..].as_mut_ptr(),
+                    sums_stride: self.channel_sums(),
+                    starts: starts.map_or(std::ptr::null(), |starts| starts[slot..].as_ptr()),
+                };
+                // SAFETY: `Blocking` leaves readable floats on both sides of every tap of every tile, `weights` has 8
+                // floats for every tap of every unit, and the sums of 8 channels hold whole vectors of every plane.
+                unsafe { tile::gather(self.isa, operands, take, tile) };
             }
+            vector += take;
         }
     }
 
-    fn write<E: Element>(&self, sums: &[f32], result: &Targets<'_, E>) {
-        let step = self.direction.result_step;
-        let rows = self.groups.len() * ROWS;
-        let channels = self.groups.start * ROWS..self.weights.results.min(self.groups.end * ROWS);
-        // Phases that differ along x alone stand behind each other and are written together.
-        for (group, gathers) in self.direction.gathers.chunks(step[2]).enumerate() {
-            for (slot, channel) in channels.clone().enumerate() {
-                let phase = |index: usize| &sums[((group * step[2] + index) * rows + slot) * self.channel_sums()..];
-                let sums = [phase(0), phase(step[2] - 1)];
-                dispatch(self.isa, Write { piece: self, phase: gathers[0].phase, channel, sums, result });
-            }
+    /// Writes a plane of a few groups: of one gather, or of the two that differ along x.
+    fn write<E: Element>(
+        &self,
+        gathers: Range<usize>,
+        lot: Range<usize>,
+        plane: usize,
+        sums: &[f32],
+        result: &Targets<'_, E>,
+    ) {
+        let phase = self.direction.gathers[gathers.start].phase;
+        for channel in lot.start * ROWS..self.weights.results.min(lot.end * ROWS) {
+            let slot = channel - self.groups.start * ROWS;
+            let from = slot * self.channel_sums() + self.plane_sums(plane);
+            let sums = [gathers.start, gathers.end - 1].map(|gather| &sums[gather * self.gather_sums() + from..]);
+            dispatch(self.isa, Write { piece: self, phase, plane, channel, sums, result });
         }
     }
 }
 
-/// Rounds the sums of one channel and writes them; where x is written by parity, those of both.
+/// Rounds the sums of one plane of a channel and writes them; where x is written by parity, those of both.
 struct Write<'a, E> {
     piece: &'a Piece<'a>,
     phase: [usize; 3],
+    plane: usize,
     channel: usize,
     /// Of even and of odd x, or twice the same.
     sums: [&'a [f32]; 2],
@@ -227,28 +258,26 @@ impl<E: Element> Kernel for Write<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { piece, phase, channel, sums: [even, odd], result } = self;
+        let Self { piece, phase, plane, channel, sums: [even, odd], result } = self;
         let (size, step) = (piece.direction.result_size, piece.direction.result_step);
         let voxels = size.iter().product();
-        let phase_rows = piece.block.y.clone().filter(|y| y * step[1] + phase[1] < size[1]).count();
+        let rows = piece.block.y.clone().filter(|y| y * step[1] + phase[1] < size[1]).count();
         let first = piece.block.y.start * step[1] + phase[1];
-        for (plane, z) in piece.block.z.clone().enumerate() {
-            let z = z * step[0] + phase[0];
-            if z >= size[0] || phase_rows == 0 {
-                continue;
-            }
-            let start = (z * size[1] + first) * size[2];
-            let length = ((phase_rows - 1) * step[1] + 1) * size[2];
-            // SAFETY: pieces differ in sample, block or channel, so no two write the same rows; the rows of other phases
-            // between are this piece's too, and written at another time.
-            let rows = unsafe { result.slice(voxels, piece.sample, channel, start, length) };
-            for (line, to) in rows.chunks_mut(step[1] * size[2]).enumerate() {
-                let from = plane * piece.plane_stride() + line * piece.blocking.pitch;
-                if step[2] == 1 {
-                    write_row::<E, L>(&even[from..], &mut to[..size[2]]);
-                } else {
-                    write_both::<E, L>(&even[from..], &odd[from..], &mut to[..size[2]]);
-                }
+        let z = (piece.block.z.start + plane) * step[0] + phase[0];
+        if z >= size[0] || rows == 0 {
+            return;
+        }
+        let start = (z * size[1] + first) * size[2];
+        let length = ((rows - 1) * step[1] + 1) * size[2];
+        // SAFETY: pieces differ in sample, block or channel, so no two write the same rows; the rows of other phases
+        // between are this piece's too, and written at another time.
+        let rows = unsafe { result.slice(voxels, piece.sample, channel, start, length) };
+        for (line, to) in rows.chunks_mut(step[1] * size[2]).enumerate() {
+            let from = line * piece.blocking.pitch;
+            if step[2] == 1 {
+                write_row::<E, L>(&even[from..], &mut to[..size[2]]);
+            } else {
+                write_both::<E, L>(&even[from..], &odd[from..], &mut to[..size[2]]);
             }
         }
     }
