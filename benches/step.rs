@@ -13,6 +13,7 @@ use voxfit::memory::meter;
 use voxfit::network::UNet;
 use voxfit::network::plan::{NetworkPlan, Norm, Stage};
 use voxfit::ops::cpu::pool::{Keep, Pool};
+use voxfit::ops::cpu::worker::on_worker;
 use voxfit::patch::Sample;
 use voxfit::random::stream;
 use voxfit::train::optimizer::{Optimizer, clip_factor, global_norm};
@@ -104,11 +105,13 @@ fn main() -> Result<(), String> {
     let mut best = f64::INFINITY;
     for _ in 0..steps {
         let start = Instant::now();
-        let step = gradient(&network, &settings, |range| Ok::<_, Infallible>(samples[range].to_vec()));
-        let Ok(step) = step;
-        let norm = global_norm(&step.gradients) / f64::from(settings.loss_scale);
-        let factor = clip_factor(norm, 12.0) / f64::from(settings.loss_scale);
-        optimizer.update(&mut network.parameters, step.gradients, factor, 0.01);
+        on_worker(|| {
+            let step = gradient(&network, &settings, |range| Ok::<_, Infallible>(samples[range].to_vec()));
+            let Ok(step) = step;
+            let norm = global_norm(&step.gradients) / f64::from(settings.loss_scale);
+            let factor = clip_factor(norm, 12.0) / f64::from(settings.loss_scale);
+            optimizer.update(&mut network.parameters, step.gradients, factor, 0.01);
+        });
         best = best.min(start.elapsed().as_secs_f64());
     }
     let peak = meter::peak_bytes().unwrap_or(0).saturating_sub(before) as f64 / f64::from(1 << 20);

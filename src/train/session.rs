@@ -18,6 +18,7 @@ use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, fingerprint};
 use crate::memory::least::Least;
 use crate::memory::machine;
 use crate::network::UNet;
+use crate::ops::cpu::worker::on_worker;
 use crate::patch::augment::source_size;
 use crate::patch::sampler::Sampler;
 
@@ -267,7 +268,7 @@ fn fold(
         return Ok(outcome);
     }
     run.begin(&LoadedRun::new(&resolved, dataset, fingerprint, split.validates_on_training_cases))?;
-    run.steps()
+    on_worker(|| run.steps())
 }
 
 /// Refuses what the memory at hand could not hold in any way: an allocation that fails ends the process.

@@ -151,7 +151,10 @@ fn images(samples: &[Sample], device: &Device) -> Tensor<5> {
     let (channels, z, y, x) = samples.first().map_or((0, 0, 0, 0), |sample| sample.image.dim());
     let mut values: Vec<f32> = Vec::with_capacity(samples.len() * channels * z * y * x);
     for sample in samples {
-        values.extend(sample.image.iter());
+        match sample.image.as_slice() {
+            Some(all) => values.extend_from_slice(all),
+            None => values.extend(sample.image.iter()),
+        }
     }
     Tensor::from_data(TensorData::new(values, [samples.len(), channels, z, y, x]), device)
 }
@@ -160,5 +163,12 @@ fn images(samples: &[Sample], device: &Device) -> Tensor<5> {
 /// `torch.nn.functional.interpolate` has it).
 fn targets(samples: &[Sample], [z, y, x]: [usize; 3]) -> Vec<u16> {
     let steps = ndarray::s![..;z as isize, ..;y as isize, ..;x as isize];
-    samples.iter().flat_map(|sample| sample.label.slice(steps).iter().copied().collect::<Vec<_>>()).collect()
+    let mut labels = Vec::new();
+    for sample in samples {
+        match sample.label.as_slice() {
+            Some(all) if [z, y, x] == [1; 3] => labels.extend_from_slice(all),
+            _ => labels.extend(sample.label.slice(steps).iter()),
+        }
+    }
+    labels
 }

@@ -11,3 +11,4 @@ pub mod reduce;
 pub mod shared;
 pub mod update;
 pub mod upsample;
+pub mod worker;

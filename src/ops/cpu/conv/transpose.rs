@@ -7,6 +7,7 @@ use super::block::{Block, Blocking, pad};
 use super::operands::Operands;
 use super::shape::ConvShape;
 use super::source::{Channel, Part, Row, channel};
+use super::weight::make_room;
 use crate::ops::cpu::element::Element;
 use crate::ops::cpu::isa::{Isa, Kernel, LANES, Lanes, dispatch};
 
@@ -75,7 +76,7 @@ impl Transposed {
         let channels = shape.out_channels;
         self.groups = (0..channels).step_by(GROUP).map(|first| first..channels.min(first + GROUP)).collect();
         let length = self.planes * self.padded_steps() * channels.next_multiple_of(LANES);
-        self.values.resize(length, 0.0);
+        make_room(&mut self.values, length);
 
         let mut rest = &mut self.values[..];
         let mut jobs = Vec::new();

@@ -9,18 +9,21 @@
 //! order, so that the result depends neither on the number of threads nor on how samples are grouped in micro-batches.
 use rayon::prelude::*;
 
-use super::block::{Block, Blocking, Pack};
+use super::block::{Block, Blocking, Halve, Pack};
 use super::operands::Operands;
 use super::shape::{ConvShape, Direction};
-use super::source::{Part, channel};
+use super::source::{Channel, Part, Row, channel};
 use super::tile::{self, LANES, OFFSETS, OuterTile, SUMS};
 use super::transpose::Transposed;
 use crate::ops::cpu::element::Element;
 use crate::ops::cpu::isa::{Isa, dispatch};
+use crate::ops::cpu::pool;
 use crate::ops::cpu::shared::SharedSlice;
 
-/// Elements of packed input and gradient per block: 6 MiB in f32.
-const SCRATCH: usize = 1536 * 1024;
+/// Elements of packed input and gradient per block: 3 MiB in f32.
+const SCRATCH: usize = 768 * 1024;
+/// Blocks that are packed and multiplied at once: threads wait for each other less often.
+const AT_ONCE: usize = 2;
 /// Positions summed in registers before they are added to the block's sums: bounds the length of a chain of additions,
 /// and their gradients stay in the first-level cache.
 const CHUNK: usize = 256;
@@ -43,22 +46,44 @@ pub fn add<E: Element>(isa: Isa, shape: &ConvShape, input: &[Part<'_, E>], gradi
         direction: &direction,
         columns: Columns::new(shape, &direction),
     };
-    let mut packed = Packed::default();
-    for sample in 0..shape.batch {
-        for block in work.blocking.blocks() {
-            work.pack_input(&block, sample, input, &mut packed);
-            packed.gradient.fill(isa, work.operands, shape, work.blocking, &block, sample, gradient);
-            work.multiply(&block, &packed, sum);
-        }
+    let blocks = work.blocking.blocks();
+    let items: Vec<_> = (0..shape.batch).flat_map(|sample| blocks.iter().map(move |block| (sample, block))).collect();
+    let mut packed: Vec<Packed> = Vec::new();
+    for items in items.chunks(AT_ONCE) {
+        packed.resize_with(items.len(), Packed::default);
+        packed.par_iter_mut().zip(items).for_each(|(packed, (sample, block))| {
+            let Packed { input: to, gradient: transposed } = packed;
+            rayon::join(
+                || work.pack_input(block, *sample, input, to),
+                || transposed.fill(isa, work.operands, shape, work.blocking, block, *sample, gradient),
+            );
+        });
+        let ready: Vec<(&Block, &Packed)> = items.iter().map(|(_, block)| *block).zip(&packed).collect();
+        work.multiply(&ready, sum);
     }
 }
 
-/// A block, ready for the tiles. Input: `[channel][position]`, f32 or (for `Paired` operands) the bits of bf16.
+/// A block, ready for the tiles.
 #[derive(Default)]
 struct Packed {
+    input: Input,
+    gradient: Transposed,
+}
+
+/// `[channel][position]`, in f32 or (for `Paired` operands) the bits of bf16; the other is empty.
+#[derive(Default)]
+struct Input {
     wide: Vec<f32>,
     narrow: Vec<u16>,
-    gradient: Transposed,
+}
+
+/// Room for `length` elements, all of which are written before they are read.
+pub(super) fn make_room<T: bytemuck::Pod>(room: &mut Vec<T>, length: usize) {
+    if room.len() != length {
+        // Given back first.
+        *room = Vec::new();
+        *room = pool::unwritten(length);
+    }
 }
 
 /// The columns of the gradient matrix.
@@ -98,30 +123,36 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn pack_input<E: Element>(&self, block: &Block, sample: usize, input: &[Part<'_, E>], packed: &mut Packed) {
-        let Self { isa, shape, blocking, direction, .. } = *self;
-        let stride = blocking.channel_stride();
-        // Threes of channels may reach beyond the last; what is summed there is thrown away.
-        let length = stride * shape.in_channels.next_multiple_of(OFFSETS);
-        let from = |index| channel(input, shape.in_voxels(), sample, index);
-        if self.operands == Operands::Paired {
-            packed.narrow.resize(length, 0);
-            let targets = packed.narrow.par_chunks_exact_mut(stride).take(shape.in_channels).enumerate();
-            targets.for_each_init(Vec::new, |row, (index, scratch)| {
-                dispatch(isa, Pack { blocking, direction, block, source: from(index), scratch, row });
-            });
-        } else {
-            packed.wide.resize(length, 0.0);
-            let targets = packed.wide.par_chunks_exact_mut(stride).take(shape.in_channels).enumerate();
-            targets.for_each_init(Vec::new, |row, (index, scratch)| {
-                dispatch(isa, Pack { blocking, direction, block, source: from(index), scratch, row });
-            });
+    fn pack_input<E: Element>(&self, block: &Block, sample: usize, input: &[Part<'_, E>], packed: &mut Input) {
+        match self.operands {
+            Operands::Paired => self.pack_channels(block, sample, input, &mut packed.narrow),
+            _ => self.pack_channels(block, sample, input, &mut packed.wide),
         }
     }
 
+    fn pack_channels<T, E>(&self, block: &Block, sample: usize, input: &[Part<'_, E>], packed: &mut Vec<T>)
+    where
+        T: bytemuck::Pod + Default + Halve + Send,
+        E: Element,
+        for<'a> Channel<'a, E>: Row<T>,
+    {
+        let Self { isa, shape, blocking, direction, .. } = *self;
+        let stride = blocking.channel_stride();
+        // Threes of channels may reach beyond the last; what is summed there is thrown away.
+        make_room(packed, stride * shape.in_channels.next_multiple_of(OFFSETS));
+        let (channels, beyond) = packed.split_at_mut(stride * shape.in_channels);
+        beyond.fill(T::default());
+        let targets = channels.par_chunks_exact_mut(stride).enumerate();
+        targets.for_each_init(Vec::new, |row, (index, scratch)| {
+            let source = channel(input, shape.in_voxels(), sample, index);
+            dispatch(isa, Pack { blocking, direction, block, source, scratch, row });
+        });
+    }
+
     /// Shares output channels and columns out, in whole tiles and as evenly as they go.
-    fn multiply(&self, block: &Block, packed: &Packed, sum: &mut [f32]) {
-        let groups = packed.gradient.groups();
+    fn multiply(&self, blocks: &[(&Block, &Packed)], sum: &mut [f32]) {
+        let Some((_, first)) = blocks.first() else { return };
+        let groups = first.gradient.groups();
         let vectors = |group: usize| groups[group].len().div_ceil(LANES);
         let mut units = Vec::new();
         for group in 0..groups.len() {
@@ -136,8 +167,10 @@ impl Work<'_> {
         }
         let sum = SharedSlice::new(sum);
         units.into_par_iter().for_each_init(Vec::new, |totals, (group, bases)| {
-            self.unit(block, packed, group, bases.clone(), totals);
-            self.add_totals(&groups[group], bases, totals, &sum);
+            for (block, packed) in blocks {
+                self.unit(block, packed, group, bases.clone(), totals);
+                self.add_totals(&groups[group], bases.clone(), totals, &sum);
+            }
         });
     }
 
@@ -169,8 +202,8 @@ impl Work<'_> {
                         *value = places[base.min(places.len() - 1)];
                     }
                     let source = match operands {
-                        Operands::Paired => packed.narrow[from..].as_ptr().cast::<u8>(),
-                        _ => packed.wide[from..].as_ptr().cast::<u8>(),
+                        Operands::Paired => packed.input.narrow[from..].as_ptr().cast::<u8>(),
+                        _ => packed.input.wide[from..].as_ptr().cast::<u8>(),
                     };
                     let tile = OuterTile {
                         gradient: packed.gradient.at(group, plane, start).as_ptr(),
