@@ -130,40 +130,36 @@ impl<T: Copy + Default + Halve, R: Row<T>> Kernel for Pack<'_, T, R> {
         // Phases that differ along x alone stand behind each other and share the rows they are read from.
         for (group, phases) in blocking.source_phases.chunk_by(|a, b| a[..2] == b[..2]).enumerate() {
             let mut at = FRONT + group * phases.len() * blocking.phase_stride;
-            for plane in 0..blocking.planes + 2 * halo[0] {
-                let z = source_index(block.z.start + plane, halo[0], step[0], phases[0][0], size[0]);
-                for line in 0..blocking.rows + 2 * halo[1] {
-                    let y = source_index(block.y.start + line, halo[1], step[1], phases[0][1], size[1]);
-                    match (z, y) {
-                        (Some(z), Some(y)) if step[2] == 1 => {
-                            // Upwards, so that what whole vectors write beyond a row is written over by the next.
-                            source.read::<L>((z * size[1] + y) * size[2], width, &mut scratch[at..]);
-                            pad(&mut scratch[at + width..at + pitch]);
-                        }
-                        (Some(z), Some(y)) => {
-                            source.read::<L>((z * size[1] + y) * size[2], size[2], row);
-                            let (even, odd) = if phases.len() == 2 {
-                                let (even, odd) = scratch[at..].split_at_mut(blocking.phase_stride);
-                                (even, Some(odd))
-                            } else {
-                                (&mut scratch[at..], None)
-                            };
-                            if let Some(odd) = odd {
-                                T::halve::<L>(row, even, Some(&mut *odd));
-                                odd[size[2] / 2..pitch].fill(T::default());
-                            } else {
-                                T::halve::<L>(row, even, None);
-                            }
-                            pad(&mut even[width..pitch]);
-                        }
-                        _ => {
-                            for index in 0..phases.len() {
-                                scratch[at + index * blocking.phase_stride..][..pitch].fill(T::default());
-                            }
-                        }
+            let axis = |axis: usize| (step[axis], phases[0][axis], size[axis]);
+            let lines = blocking.rows + 2 * halo[1];
+            let inside = inside(block.y.start, halo[1], lines, axis(1));
+            for plane in block.z.start..block.z.start + blocking.planes + 2 * halo[0] {
+                let absent = self::inside(plane, halo[0], 1, axis(0)).is_empty();
+                let inside = if absent { 0..0 } else { inside.clone() };
+                zero(scratch, blocking, phases.len(), at, 0..inside.start);
+                let z = (plane.saturating_sub(halo[0]) * step[0] + phases[0][0]) * size[1];
+                for line in inside.clone() {
+                    let y = (block.y.start + line - halo[1]) * step[1] + phases[0][1];
+                    let from = (z + y) * size[2];
+                    let to = &mut scratch[at + line * pitch..];
+                    // Upwards, so that what whole vectors write beyond a row is written over by the next.
+                    if step[2] == 1 {
+                        source.read::<L>(from, width, to);
+                        pad(&mut to[width..pitch]);
+                        continue;
                     }
-                    at += pitch;
+                    source.read::<L>(from, size[2], row);
+                    if phases.len() == 2 {
+                        let (even, odd) = to.split_at_mut(blocking.phase_stride);
+                        T::halve::<L>(row, even, Some(&mut *odd));
+                        odd[size[2] / 2..pitch].fill(T::default());
+                    } else {
+                        T::halve::<L>(row, to, None);
+                    }
+                    pad(&mut to[width..pitch]);
                 }
+                zero(scratch, blocking, phases.len(), at, inside.end..lines);
+                at += lines * pitch;
             }
             // What whole vectors wrote beyond the last rows.
             for index in 0..phases.len() {
@@ -175,6 +171,14 @@ impl<T: Copy + Default + Halve, R: Row<T>> Kernel for Pack<'_, T, R> {
     }
 }
 
+/// Zeros in some lines of the plane that begins at `at`, and in those of the phases behind it.
+fn zero<T: Copy + Default>(scratch: &mut [T], blocking: &Blocking, phases: usize, at: usize, lines: Range<usize>) {
+    for phase in 0..phases {
+        let from = at + phase * blocking.phase_stride;
+        scratch[from + lines.start * blocking.pitch..from + lines.end * blocking.pitch].fill(T::default());
+    }
+}
+
 /// Writes the zero after a row, where there is one: a call to fill memory would cost as much as the row.
 #[inline(always)]
 pub(super) fn pad<T: Default>(rest: &mut [T]) {
@@ -183,10 +187,10 @@ pub(super) fn pad<T: Default>(rest: &mut [T]) {
     }
 }
 
-/// Source index of grid position `position - halo`, where there is one.
-fn source_index(position: usize, halo: usize, step: usize, phase: usize, size: usize) -> Option<usize> {
-    let index = position.checked_sub(halo)? * step + phase;
-    (index < size).then_some(index)
+/// Which of `count` grid positions, from `start - halo` on, have a source, whose index is position times step plus phase.
+fn inside(start: usize, halo: usize, count: usize, (step, phase, size): (usize, usize, usize)) -> Range<usize> {
+    let end = (size.saturating_sub(phase).div_ceil(step) + halo).saturating_sub(start).min(count);
+    halo.saturating_sub(start).min(end)..end
 }
 
 /// A row read by parity.
