@@ -10,6 +10,7 @@ use voxfit::ops::cpu::element::Element;
 use voxfit::ops::cpu::isa::{Isa, isa};
 use voxfit::ops::cpu::peak;
 use voxfit::ops::cpu::pool::{Keep, Pool};
+use voxfit::ops::cpu::worker::on_worker;
 
 #[global_allocator]
 static ALLOCATOR: Pool = Pool;
@@ -68,7 +69,7 @@ fn main() -> Result<(), String> {
 
 fn print<E: Element>(isa: Isa, name: &str, precision: &str, shape: &ConvShape, repeats: usize, peak: f64) {
     let flop = 2.0 * (shape.weights() * shape.out_voxels()) as f64;
-    let [forward, input, weights] = seconds::<E>(isa, shape, repeats);
+    let [forward, input, weights] = on_worker(|| seconds::<E>(isa, shape, repeats));
     let cell = |seconds: f64, flop: f64| {
         let speed = flop / seconds;
         format!("{:>7.0} {:>4.0} %", speed / 1e9, 100.0 * speed / peak)

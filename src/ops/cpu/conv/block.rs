@@ -12,9 +12,9 @@ use super::source::Row;
 use crate::ops::cpu::isa::{Kernel, LANES, Lanes};
 
 /// Zeros before the first row of a channel's scratch: a tap may look one position to the left of it.
-const FRONT: usize = 16;
+pub(super) const FRONT: usize = 16;
 /// Readable elements after the last row: a tile may run over by almost three vectors.
-const BACK: usize = 64;
+pub(super) const BACK: usize = 64;
 
 /// How the grid is cut, and how scratch is laid out; depends on the shapes alone, never on threads.
 #[derive(Clone, Debug)]
@@ -44,7 +44,6 @@ impl Blocking {
         let grid = direction.grid;
         let halo = direction.halo();
         let pitch = grid[2] + halo[2];
-        let source_phases = direction.source_phases();
         let (mut planes, mut rows, mut best) = (1, 1, 0.0);
         for candidate in 1..=grid[0] {
             let fitting = fitting / (pitch * (candidate + 2 * halo[0]));
@@ -61,7 +60,13 @@ impl Blocking {
                 (planes, rows, best) = (candidate, candidate_rows, useful);
             }
         }
-        let planes = grid[0].div_ceil(grid[0].div_ceil(planes));
+        Self::cut(direction, grid[0].div_ceil(grid[0].div_ceil(planes)), rows)
+    }
+
+    /// Cuts the grid into blocks of so many planes and rows.
+    pub fn cut(direction: &Direction, planes: usize, rows: usize) -> Self {
+        let (grid, halo, source_phases) = (direction.grid, direction.halo(), direction.source_phases());
+        let pitch = grid[2] + halo[2];
         let gap = if source_phases.len() > 1 { LANES } else { 0 };
         let phase_stride = (planes + 2 * halo[0]) * (rows + 2 * halo[1]) * pitch + gap;
         Self { grid, halo, planes, rows, pitch, source_phases, phase_stride, gap }

@@ -289,7 +289,7 @@ fn lanes<L: Lanes>(from: &[f32], at: usize) -> L {
 }
 
 #[inline(always)]
-fn write_row<E: Element, L: Lanes>(from: &[f32], to: &mut [E]) {
+pub(super) fn write_row<E: Element, L: Lanes>(from: &[f32], to: &mut [E]) {
     let length = to.len();
     if length < LANES {
         return store_tail(lanes::<L>(from, 0), to);

@@ -12,6 +12,7 @@ mod tile;
 mod transpose;
 mod weight;
 mod weights;
+mod winograd;
 
 pub use shape::ConvShape;
 pub use source::{Part, PartMut};
@@ -19,6 +20,7 @@ pub use source::{Part, PartMut};
 use operands::Operands;
 use shape::Direction;
 use weights::PackedWeights;
+use winograd::ComponentWeights;
 
 use super::element::Element;
 use super::isa::Isa;
@@ -34,6 +36,11 @@ pub fn forward<E: Element>(
     output: &mut [E],
 ) {
     let direction = Direction::forward(shape);
+    if winograd::serves(shape, Operands::of::<E>(isa)) {
+        let packed = ComponentWeights::new(shape, false, weights);
+        let mut output = [PartMut { values: output, channels: shape.out_channels }];
+        return winograd::run(isa, shape.batch, &direction, &packed, bias, input, &mut output);
+    }
     let packed = PackedWeights::new(shape, &direction, false, Operands::of::<E>(isa), weights);
     let mut output = [PartMut { values: output, channels: shape.out_channels }];
     gather::run(isa, shape.batch, &direction, &packed, bias, input, &mut output);
@@ -51,6 +58,10 @@ pub fn input_gradient<E: Element>(
     result: &mut [PartMut<'_, E>],
 ) {
     let direction = Direction::backward(shape);
+    if winograd::serves(shape, Operands::of::<E>(isa)) {
+        let packed = ComponentWeights::new(shape, true, weights);
+        return winograd::run(isa, shape.batch, &direction, &packed, bias, gradient, result);
+    }
     let packed = PackedWeights::new(shape, &direction, true, Operands::of::<E>(isa), weights);
     gather::run(isa, shape.batch, &direction, &packed, bias, gradient, result);
 }
@@ -63,6 +74,9 @@ pub fn add_weight_gradient<E: Element>(
     gradient: &[Part<'_, E>],
     weights: &mut [f32],
 ) {
+    if winograd::serves(shape, Operands::of::<E>(isa)) {
+        return winograd::add(isa, shape, input, gradient, weights);
+    }
     weight::add(isa, shape, input, gradient, weights);
 }
 
@@ -76,7 +90,7 @@ pub fn add_parameter_gradients<E: Element>(
     bias: &mut [f32],
 ) {
     let parts = [Part { values: gradient, channels: shape.out_channels, maps: None }];
-    weight::add(isa, shape, input, &parts, weights);
+    add_weight_gradient(isa, shape, input, &parts, weights);
     super::reduce::add_channel_sums(shape.batch, shape.out_channels, gradient, bias);
 }
 

@@ -144,6 +144,21 @@ fn more_channels_than_a_block_and_rows_longer_than_a_tile() {
     check(ConvShape { in_channels: 8, out_channels: 3, size: [5, 30, 30], kernel: [1; 3], ..base });
 }
 
+/// Layers that Winograd's products are used for in f32: odd sizes, one plane, rows longer than a tile, several blocks,
+/// channels that fill no vector.
+#[test]
+fn fewer_products_give_the_same_sums() {
+    let base =
+        ConvShape { batch: 1, in_channels: 8, out_channels: 9, size: [7, 9, 11], kernel: [3; 3], stride: [1; 3] };
+    check(base);
+    check(ConvShape { batch: 2, in_channels: 19, out_channels: 35, size: [9, 8, 8], ..base });
+    check(ConvShape { size: [1, 23, 24], ..base });
+    check(ConvShape { size: [24, 23, 1], ..base });
+    check(ConvShape { size: [26, 1, 25], ..base });
+    check(ConvShape { in_channels: 33, out_channels: 17, size: [4, 5, 67], ..base });
+    check(ConvShape { in_channels: 9, out_channels: 8, size: [30, 31, 33], ..base });
+}
+
 #[test]
 fn a_sample_gives_the_same_bits_alone_and_in_a_batch() {
     let shape =

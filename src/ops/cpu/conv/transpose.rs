@@ -8,7 +8,7 @@ use super::operands::Operands;
 use super::shape::ConvShape;
 use super::source::{Channel, Part, Row, channel};
 use super::weight::make_room;
-use crate::ops::cpu::element::Element;
+use crate::ops::cpu::element::{Element, sixteen};
 use crate::ops::cpu::isa::{Isa, Kernel, LANES, Lanes, dispatch};
 
 /// Per group of 32 or 16 output channels: `[plane][position][channel]` in f32, or `[plane][pair][channel][2]` in bf16.
@@ -170,22 +170,32 @@ impl Kernel for Transpose<'_> {
     fn run<L: Lanes>(self) {
         let pitch = self.padded + LANES;
         for first in (0..self.padded).step_by(LANES) {
-            let mut tile = [L::splat(0.0); LANES];
+            let mut tile = [[0.0; LANES]; LANES];
             for (index, row) in tile.iter_mut().enumerate() {
-                *row = L::load(&self.rows[index * pitch + first..].as_chunks::<LANES>().0[0]);
+                *row = *sixteen(&self.rows[index * pitch + first..]);
             }
-            // Each interleaving puts one bit of the row's number below the bits that are there: 8, 4, 2, then 1.
-            for _ in 0..4 {
-                let mut next = tile;
-                for i in 0..LANES / 2 {
-                    (next[2 * i], next[2 * i + 1]) = L::interleave(tile[i], tile[i + LANES / 2]);
-                }
-                tile = next;
-            }
-            for (index, column) in tile.iter().enumerate() {
+            for (index, column) in transpose::<L>(&tile).iter().enumerate() {
                 let at = (first + index) * self.lanes;
                 column.store(&mut self.target[at..].as_chunks_mut::<LANES>().0[0]);
             }
         }
     }
+}
+
+/// Sixteen rows of sixteen turned into sixteen columns.
+#[inline(always)]
+pub(super) fn transpose<L: Lanes>(rows: &[[f32; LANES]; LANES]) -> [L; LANES] {
+    let mut tile = [L::splat(0.0); LANES];
+    for (to, row) in tile.iter_mut().zip(rows) {
+        *to = L::load(row);
+    }
+    // Each interleaving puts one bit of the row's number below the bits that are there: 8, 4, 2, then 1.
+    for _ in 0..4 {
+        let mut next = tile;
+        for i in 0..LANES / 2 {
+            (next[2 * i], next[2 * i + 1]) = L::interleave(tile[i], tile[i + LANES / 2]);
+        }
+        tile = next;
+    }
+    tile
 }
