@@ -1,4 +1,4 @@
-//! Speed of single convolutions: `cargo bench --bench conv3d -- [SHAPE] [REPEATS]`, as in `-- 32x64 9`.
+//! Speed of single convolutions: `cargo bench --bench conv3d -- [SHAPE] [REPEATS] [f32|bf16]`, as in `-- 32x64 9 bf16`.
 //!
 //! Per shape, direction and precision the best of some runs, in GFLOP/s and as a share of the arithmetic peak that is
 //! measured in the same run. Memory is kept between runs, as in training.
@@ -36,6 +36,7 @@ fn main() -> Result<(), String> {
     let wanted = arguments.first().map_or("", String::as_str);
     let repeats = arguments.get(1).map_or(Ok(7), |text| text.parse::<usize>());
     let repeats = repeats.map_err(|_| "repeats are a number")?.max(1);
+    let precision = arguments.get(2).map_or("", String::as_str);
     let _keep = Keep::new();
     let isa = isa();
     let single = peak::f32_multiply_adds(isa);
@@ -61,8 +62,12 @@ fn main() -> Result<(), String> {
             kernel: [kernel; 3],
             stride: [stride; 3],
         };
-        print::<f32>(isa, &name, "f32", &shape, repeats, single);
-        print::<bf16>(isa, &name, "bf16", &shape, repeats, paired);
+        if precision != "bf16" {
+            print::<f32>(isa, &name, "f32", &shape, repeats, single);
+        }
+        if precision != "f32" {
+            print::<bf16>(isa, &name, "bf16", &shape, repeats, paired);
+        }
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::ops::cpu::element::{Element, sixteen_mut};
 use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
 
 /// Floats of components and sums for one block: 1 MiB, which stays in the second-level cache.
-const SCRATCH: usize = 256 * 1024;
+const SCRATCH: usize = 1024 * 1024;
 /// Eights of results made from the same positions in turn, which stay in the first-level cache meanwhile.
 const GROUPS: usize = 2;
 /// As in [`super::super::gather`]: fewer pieces of work for each thread and the result channels are shared out too.

@@ -40,12 +40,13 @@ impl Grid {
         self.planes * self.rows * self.pitch
     }
 
-    /// Floats from a component to the next: whole vectors are written, beyond the end of a row.
+    /// Floats from a component to the next: whole vectors, which are written beyond the end of a row. Components begin
+    /// at the start of a cache line.
     pub fn component_stride(&self) -> usize {
-        self.positions() + LANES
+        self.positions().next_multiple_of(LANES) + LANES
     }
 
-    /// Floats of a channel's components.
+    /// Floats of a channel's components: an odd number of cache lines, so that channels do not meet in few cache sets.
     pub fn channel_stride(&self) -> usize {
         FRONT + COMPONENTS * self.component_stride() + BACK
     }
