@@ -146,6 +146,8 @@ impl<T: Copy + Default + Halve, R: Row<T>> Kernel for Pack<'_, T, R> {
                 for line in inside.clone() {
                     let y = (block.y.start + line - halo[1]) * step[1] + phases[0][1];
                     let from = (z + y) * size[2];
+                    // The same line of the next plane.
+                    source.prefetch(from + step[0] * size[1] * size[2], size[2]);
                     let to = &mut scratch[at + line * pitch..];
                     // Upwards, so that what whole vectors write beyond a row is written over by the next.
                     if step[2] == 1 {

@@ -13,9 +13,9 @@ use super::weights::{CHANNEL_BLOCK, PackedWeights};
 use crate::ops::cpu::element::{Element, sixteen, sixteen_mut, store_tail};
 use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
 
-/// Floats of scratch and sums for one block: 1.75 MiB. The scratch, about a third of it, is what is read again and again
+/// Floats of scratch and sums for one block: 3.5 MiB. The scratch, about a third of it, is what is read again and again
 /// and stays in the second-level cache.
-const SCRATCH: usize = 448 * 1024;
+const SCRATCH: usize = 896 * 1024;
 /// Eights of results made from the same positions in turn, which stay in the first-level cache meanwhile.
 const GROUPS: usize = 4;
 /// Smallest useful block, in positions: the halo should not outweigh it.

@@ -50,6 +50,8 @@ pub(super) fn channel<'a, E>(parts: &[Part<'a, E>], voxels: usize, sample: usize
 
 /// Reads rows of voxels in the form in which a kernel multiplies them.
 pub(super) trait Row<T> {
+    /// Asks for the voxels `from..from + width` to be brought near: they will be read soon.
+    fn prefetch(&self, from: usize, width: usize);
     /// Writes the voxels `from..from + width` to the start of `to`, whole vectors of them: `to` has room for 15 more.
     fn read<L: Lanes>(&self, from: usize, width: usize, to: &mut [T]);
 }
@@ -100,8 +102,24 @@ fn mapped<E: Element, L: Lanes>(map: Map<L>, raw: L) -> L {
     E::round(map.forward(raw))
 }
 
+impl<E> Channel<'_, E> {
+    #[inline(always)]
+    fn bring_near(&self, from: usize, width: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for line in (from..self.values.len().min(from + width)).step_by(64 / size_of::<E>()) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: within the slice; and a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.values.as_ptr().add(line).cast()) };
+        }
+    }
+}
+
 /// In f32.
 impl<E: Element> Row<f32> for Channel<'_, E> {
+    #[inline(always)]
+    fn prefetch(&self, from: usize, width: usize) {
+        self.bring_near(from, width);
+    }
     #[inline(always)]
     fn read<L: Lanes>(&self, from: usize, width: usize, target: &mut [f32]) {
         match self.lanes_map::<L>() {
@@ -113,6 +131,10 @@ impl<E: Element> Row<f32> for Channel<'_, E> {
 
 /// The bits of bf16.
 impl<E: Element> Row<u16> for Channel<'_, E> {
+    #[inline(always)]
+    fn prefetch(&self, from: usize, width: usize) {
+        self.bring_near(from, width);
+    }
     #[inline(always)]
     fn read<L: Lanes>(&self, from: usize, width: usize, target: &mut [u16]) {
         match self.lanes_map::<L>() {
@@ -143,6 +165,13 @@ pub(super) struct Pair<'a, E> {
 
 /// Pairs of bf16 in 32 bits.
 impl<E: Element> Row<f32> for Pair<'_, E> {
+    #[inline(always)]
+    fn prefetch(&self, from: usize, width: usize) {
+        self.even.bring_near(from, width);
+        if let Some(odd) = &self.odd {
+            odd.bring_near(from, width);
+        }
+    }
     #[inline(always)]
     fn read<L: Lanes>(&self, from: usize, width: usize, target: &mut [f32]) {
         let (even, zero) = (self.even.lanes_map::<L>(), L::splat(0.0));

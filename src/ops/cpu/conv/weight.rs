@@ -20,8 +20,9 @@ use crate::ops::cpu::isa::{Isa, dispatch};
 use crate::ops::cpu::pool;
 use crate::ops::cpu::shared::SharedSlice;
 
-/// Elements of packed input and gradient per block: 3 MiB in f32.
-const SCRATCH: usize = 768 * 1024;
+/// Elements of packed input and gradient per block: 6 MiB in bf16. Fewer rows are read twice than in blocks that fit nearer
+/// caches, and more is summed before sums are written.
+const SCRATCH: usize = 3 * 1024 * 1024;
 /// Blocks that are packed and multiplied at once: threads wait for each other less often.
 const AT_ONCE: usize = 2;
 /// Positions summed in registers before they are added to the block's sums: bounds the length of a chain of additions,

@@ -8,9 +8,9 @@ use super::tile::ROWS;
 use crate::ops::cpu::element::Element;
 use crate::ops::cpu::pool;
 
-/// Source channels that a tile sums over at once, so that what it reads of their scratch stays in the
+/// Source channels that a tile sums over at once: of pairs, what it reads of their scratch stays in the
 /// first-level cache. Even.
-pub const CHANNEL_BLOCK: usize = 16;
+pub const CHANNEL_BLOCK: usize = 32;
 
 /// Weights rounded at a time.
 const NARROW: usize = 1 << 16;

@@ -6,10 +6,10 @@ use rayon::prelude::*;
 
 use super::super::block::{Block, Pack};
 use super::super::gather::write_row;
+use super::super::operands::Operands;
 use super::super::shape::Direction;
 use super::super::source::{Part, PartMut, Targets, channel};
 use super::super::tile::{self, GatherTile, LANES, ROWS, VECTORS};
-use super::super::operands::Operands;
 use super::COMPONENTS;
 use super::components::{Spread, load, results};
 use super::grid::Grid;

@@ -5,9 +5,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::block::{Block, Pack};
+use super::super::operands::Operands;
 use super::super::shape::{ConvShape, Direction};
 use super::super::source::{Channel, Part, Row, channel};
-use super::super::operands::Operands;
 use super::super::tile::{self, LANES, OFFSETS, OuterTile, SUMS};
 use super::super::transpose::transpose;
 use super::super::weight::make_room;
@@ -131,7 +131,8 @@ impl Work<'_> {
             let first = self.groups[group].start + vector * LANES;
             let channels = first..self.groups[group].end.min(first + LANES);
             let source = channels.map(|output| channel(gradient, shape.out_voxels(), sample, output)).collect();
-            let place = Place { start: starts[group], component: self.plane(group), lanes: self.vectors(group) * LANES };
+            let place =
+                Place { start: starts[group], component: self.plane(group), lanes: self.vectors(group) * LANES };
             dispatch(isa, Turn { work: self, block, plane, source, rows, place, vector, to: &to });
         });
     }
