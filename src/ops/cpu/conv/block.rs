@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::shape::Direction;
 use super::source::Row;
+use crate::ops::cpu::element::sixteen;
 use crate::ops::cpu::isa::{Kernel, LANES, Lanes};
 
 /// Zeros before the first row of a channel's scratch: a tap may look one position to the left of it.
@@ -209,31 +210,47 @@ pub(super) trait Halve: Sized {
 
 impl Halve for f32 {
     #[inline(always)]
-    fn halve<L: Lanes>(row: &[f32], even: &mut [f32], mut odd: Option<&mut [f32]>) {
-        let (vectors, even) = (row.as_chunks::<LANES>().0, even.as_chunks_mut::<LANES>().0);
-        for (index, (pair, to)) in vectors.as_chunks::<2>().0.iter().zip(even).enumerate() {
-            let (first, second) = L::deinterleave(L::load(&pair[0]), L::load(&pair[1]));
-            first.store(to);
-            if let Some(odd) = &mut odd {
-                second.store(&mut odd.as_chunks_mut::<LANES>().0[index]);
+    fn halve<L: Lanes>(row: &[f32], even: &mut [f32], odd: Option<&mut [f32]>) {
+        let pairs = row.as_chunks::<{ 2 * LANES }>().0.iter().zip(even.as_chunks_mut::<LANES>().0);
+        match odd {
+            Some(odd) => {
+                for ((pair, even), odd) in pairs.zip(odd.as_chunks_mut::<LANES>().0) {
+                    let (first, second) = parities::<L>(pair);
+                    first.store(even);
+                    second.store(odd);
+                }
+            }
+            None => {
+                for (pair, even) in pairs {
+                    parities::<L>(pair).0.store(even);
+                }
             }
         }
     }
 }
 
+#[inline(always)]
+fn parities<L: Lanes>(pair: &[f32; 2 * LANES]) -> (L, L) {
+    L::deinterleave(L::load(sixteen(pair)), L::load(sixteen(&pair[LANES..])))
+}
+
 impl Halve for u16 {
     #[inline(always)]
-    fn halve<L: Lanes>(row: &[u16], even: &mut [u16], mut odd: Option<&mut [u16]>) {
-        let (pairs, even) = (row.as_chunks::<{ 2 * LANES }>().0, even.as_chunks_mut::<LANES>().0);
-        let mut nowhere = [0; LANES];
-        for (index, (pair, to)) in pairs.iter().zip(even).enumerate() {
-            // Little-endian: the first of two stands in the lower half.
-            let pair: [f32; LANES] = bytemuck::cast(*pair);
-            let second = match &mut odd {
-                Some(odd) => &mut odd.as_chunks_mut::<LANES>().0[index],
-                None => &mut nowhere,
-            };
-            L::load(&pair).halves(to, second);
+    fn halve<L: Lanes>(row: &[u16], even: &mut [u16], odd: Option<&mut [u16]>) {
+        let pairs = row.as_chunks::<{ 2 * LANES }>().0.iter().zip(even.as_chunks_mut::<LANES>().0);
+        // Little-endian: the first of two stands in the lower half.
+        match odd {
+            Some(odd) => {
+                for ((pair, even), odd) in pairs.zip(odd.as_chunks_mut::<LANES>().0) {
+                    L::load(&bytemuck::cast(*pair)).halves(even, odd);
+                }
+            }
+            None => {
+                let mut nowhere = [0; LANES];
+                for (pair, even) in pairs {
+                    L::load(&bytemuck::cast(*pair)).halves(even, &mut nowhere);
+                }
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use super::operands::Operands;
 use super::shape::Direction;
 use super::source::{Pair, Part, PartMut, Targets, channel};
 use super::tile::{self, GatherTile, LANES, ROWS, VECTORS};
-use super::weights::{CHANNEL_BLOCK, PackedWeights};
+use super::weights::PackedWeights;
 use crate::ops::cpu::element::{Element, sixteen, sixteen_mut, store_tail};
 use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
 
@@ -85,13 +85,13 @@ impl Piece<'_> {
     /// Floats of sums per channel. Where one channel block is all there is, a plane is written as soon as it is summed,
     /// and the next takes its place.
     fn channel_sums(&self) -> usize {
-        let planes = if self.weights.sources > CHANNEL_BLOCK { self.block.z.len() } else { 1 };
+        let planes = if self.weights.sources > self.weights.channel_block { self.block.z.len() } else { 1 };
         self.plane_stride() * planes
     }
 
     /// Where the sums of a plane stand behind each channel's first.
     fn plane_sums(&self, plane: usize) -> usize {
-        if self.weights.sources > CHANNEL_BLOCK { plane * self.plane_stride() } else { 0 }
+        if self.weights.sources > self.weights.channel_block { plane * self.plane_stride() } else { 0 }
     }
 
     /// Floats of sums per gather.
@@ -114,8 +114,8 @@ impl Piece<'_> {
         let channels = self.groups.start * ROWS..self.groups.end * ROWS;
         let bias = |channel: usize| bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
         let starts: Vec<f32> = channels.map(bias).collect();
-        for first in (0..sources).step_by(CHANNEL_BLOCK) {
-            let channels = first..sources.min(first + CHANNEL_BLOCK);
+        for first in (0..sources).step_by(self.weights.channel_block) {
+            let channels = first..sources.min(first + self.weights.channel_block);
             let last = channels.end == sources;
             self.pack(source, channels.clone(), scratch, row);
             let starts = (first == 0).then_some(&starts[..]);
@@ -306,9 +306,16 @@ pub(super) fn write_row<E: Element, L: Lanes>(from: &[f32], to: &mut [E]) {
 
 #[inline(always)]
 fn write_both<E: Element, L: Lanes>(even: &[f32], odd: &[f32], to: &mut [E]) {
-    for (index, to) in to.chunks_mut(2 * LANES).enumerate() {
-        let (low, high) = L::interleave(lanes(even, index * LANES), lanes(odd, index * LANES));
-        let (to_low, to_high) = to.split_at_mut(to.len().min(LANES));
+    let (whole, rest) = to.as_chunks_mut::<{ 2 * LANES }>();
+    let done = whole.len();
+    for ((even, odd), to) in even.as_chunks::<LANES>().0.iter().zip(odd.as_chunks::<LANES>().0).zip(whole) {
+        let (low, high) = L::interleave(L::load(even), L::load(odd));
+        E::store(low, sixteen_mut(to));
+        E::store(high, sixteen_mut(&mut to[LANES..]));
+    }
+    if !rest.is_empty() {
+        let (low, high) = L::interleave(lanes(even, done * LANES), lanes(odd, done * LANES));
+        let (to_low, to_high) = rest.split_at_mut(rest.len().min(LANES));
         store_tail(low, to_low);
         store_tail(high, to_high);
     }

@@ -8,9 +8,11 @@ use super::tile::ROWS;
 use crate::ops::cpu::element::Element;
 use crate::ops::cpu::pool;
 
-/// Source channels that a tile sums over at once: of pairs, what it reads of their scratch stays in the
-/// first-level cache. Even.
-pub const CHANNEL_BLOCK: usize = 32;
+/// Source channels and taps that a tile sums over at once: of pairs, what it reads of their scratch stays in the
+/// first-level cache.
+const BLOCK: usize = 32 * 27;
+/// Source channels at once, at the least and the most. Even.
+const CHANNELS: [usize; 2] = [32, 128];
 
 /// Weights rounded at a time.
 const NARROW: usize = 1 << 16;
@@ -22,6 +24,8 @@ pub struct PackedWeights {
     pub sources: usize,
     pub results: usize,
     pub operands: Operands,
+    /// Source channels that a tile sums over at once. Even.
+    pub channel_block: usize,
 }
 
 impl PackedWeights {
@@ -29,7 +33,9 @@ impl PackedWeights {
     pub fn new(shape: &ConvShape, direction: &Direction, backward: bool, operands: Operands, weights: &[f32]) -> Self {
         let (sources, results) =
             if backward { (shape.out_channels, shape.in_channels) } else { (shape.in_channels, shape.out_channels) };
-        let mut packed = Self { values: Vec::new(), starts: Vec::new(), sources, results, operands };
+        let taps = direction.gathers.iter().map(|gather| gather.taps.len()).max().unwrap_or(1);
+        let channel_block = (BLOCK / taps / 2 * 2).clamp(CHANNELS[0], CHANNELS[1]);
+        let mut packed = Self { values: Vec::new(), starts: Vec::new(), sources, results, operands, channel_block };
         let groups = results.div_ceil(ROWS);
         let mut length = 0;
         for gather in &direction.gathers {
@@ -40,8 +46,8 @@ impl PackedWeights {
         let mut rest = &mut packed.values[..];
         let mut jobs = Vec::new();
         for gather in &direction.gathers {
-            for first in (0..sources).step_by(CHANNEL_BLOCK) {
-                let count = CHANNEL_BLOCK.min(sources - first);
+            for first in (0..sources).step_by(channel_block) {
+                let count = channel_block.min(sources - first);
                 for group in 0..groups {
                     let length = operands.units(count) * gather.taps.len() * operands.per_unit() * ROWS;
                     let (job, tail) = rest.split_at_mut(length);
@@ -73,7 +79,7 @@ impl PackedWeights {
 
     /// Channels of scratch that a block of source channels takes.
     pub fn scratch_channels(&self) -> usize {
-        let block = CHANNEL_BLOCK.min(self.sources);
+        let block = self.channel_block.min(self.sources);
         self.operands.units(block) * self.operands.per_unit()
     }
 
