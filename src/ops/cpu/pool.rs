@@ -80,6 +80,15 @@ pub fn unwritten<T: bytemuck::Pod>(length: usize) -> Vec<T> {
     values
 }
 
+/// Room for `length` elements, all of which are written before they are read.
+pub fn make_room<T: bytemuck::Pod>(room: &mut Vec<T>, length: usize) {
+    if room.len() != length {
+        // Given back first.
+        *room = Vec::new();
+        *room = unwritten(length);
+    }
+}
+
 /// The program's allocator.
 #[derive(Debug)]
 pub struct Pool;

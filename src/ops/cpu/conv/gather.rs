@@ -1,5 +1,4 @@
 //! The driver of forward and input gradient: packs a block, runs the tiles, writes the result.
-use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -12,6 +11,7 @@ use super::tile::{self, GatherTile, LANES, ROWS, VECTORS};
 use super::weights::PackedWeights;
 use crate::ops::cpu::element::{Element, sixteen, sixteen_mut, store_tail};
 use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
+use crate::ops::cpu::pool::make_room;
 
 /// Floats of scratch and sums for one block: 3.5 MiB. The scratch, about a third of it, is what is read again and again
 /// and stays in the second-level cache.
@@ -23,9 +23,8 @@ const POSITIONS: usize = 1024;
 /// Fewer pieces of work than this for each thread and the result channels are shared out too; each share packs anew.
 const PIECES_PER_THREAD: usize = 2;
 
-thread_local! {
-    static BUFFERS: RefCell<[Vec<f32>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
-}
+/// Scratch, sums, and room for a row.
+type Buffers = [Vec<f32>; 3];
 
 /// Runs `direction` over a batch: `source` is `[batch, sources, z, y, x]`, `result` `[batch, results, z, y, x]`; `bias`
 /// has one number per result channel. Every element of `result` is written.
@@ -52,15 +51,13 @@ pub fn run<E: Element>(
     let per_share = eights.div_ceil(shares);
     let shares = eights.div_ceil(per_share);
     let result = Targets::new(result);
-    (0..batch * blocks.len() * shares).into_par_iter().for_each(|piece| {
+    (0..batch * blocks.len() * shares).into_par_iter().for_each_init(Buffers::default, |buffers, piece| {
         let share = piece % shares;
         let block = &blocks[piece / shares % blocks.len()];
         let sample = piece / shares / blocks.len();
         let groups = share * per_share..((share + 1) * per_share).min(eights);
-        BUFFERS.with_borrow_mut(|buffers| {
-            let work = Piece { isa, direction, blocking: &blocking, block, weights, groups, sample };
-            work.compute(bias, source, buffers, &result);
-        });
+        let work = Piece { isa, direction, blocking: &blocking, block, weights, groups, sample };
+        work.compute(bias, source, buffers, &result);
     });
 }
 
@@ -103,13 +100,13 @@ impl Piece<'_> {
         &self,
         bias: Option<&[f32]>,
         source: &[Part<'_, E>],
-        [scratch, sums, row]: &mut [Vec<f32>; 3],
+        [scratch, sums, row]: &mut Buffers,
         result: &Targets<'_, E>,
     ) {
         let sources = self.weights.sources;
-        scratch.resize(self.blocking.channel_stride() * self.weights.scratch_channels(), 0.0);
+        make_room(scratch, self.blocking.channel_stride() * self.weights.scratch_channels());
         // A vector more, for what is read beyond the last row.
-        sums.resize(self.direction.gathers.len() * self.gather_sums() + LANES, 0.0);
+        make_room(sums, self.direction.gathers.len() * self.gather_sums() + LANES);
         // The first channel block begins every sum, with the bias.
         let channels = self.groups.start * ROWS..self.groups.end * ROWS;
         let bias = |channel: usize| bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);

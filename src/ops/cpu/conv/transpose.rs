@@ -7,9 +7,9 @@ use super::block::{Block, Blocking, pad};
 use super::operands::Operands;
 use super::shape::ConvShape;
 use super::source::{Channel, Part, Row, channel};
-use super::weight::make_room;
 use crate::ops::cpu::element::{Element, sixteen};
 use crate::ops::cpu::isa::{Isa, Kernel, LANES, Lanes, dispatch};
+use crate::ops::cpu::pool::make_room;
 
 /// Per group of 32 or 16 output channels: `[plane][position][channel]` in f32, or `[plane][pair][channel][2]` in bf16.
 /// Rows are as far apart as in the input's scratch, zeros between.

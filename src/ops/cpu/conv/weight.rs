@@ -17,7 +17,7 @@ use super::tile::{self, LANES, OFFSETS, OuterTile, SUMS};
 use super::transpose::Transposed;
 use crate::ops::cpu::element::Element;
 use crate::ops::cpu::isa::{Isa, dispatch};
-use crate::ops::cpu::pool;
+use crate::ops::cpu::pool::make_room;
 use crate::ops::cpu::shared::SharedSlice;
 
 /// Elements of packed input and gradient per block: 6 MiB in bf16. Fewer rows are read twice than in blocks that fit nearer
@@ -76,15 +76,6 @@ struct Packed {
 struct Input {
     wide: Vec<f32>,
     narrow: Vec<u16>,
-}
-
-/// Room for `length` elements, all of which are written before they are read.
-pub(super) fn make_room<T: bytemuck::Pod>(room: &mut Vec<T>, length: usize) {
-    if room.len() != length {
-        // Given back first.
-        *room = Vec::new();
-        *room = pool::unwritten(length);
-    }
 }
 
 /// The columns of the gradient matrix.

@@ -1,5 +1,4 @@
 //! The driver of forward and input gradient: components of a block's source, tiles, results.
-use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -16,6 +15,7 @@ use super::grid::Grid;
 use super::weights::ComponentWeights;
 use crate::ops::cpu::element::{Element, sixteen_mut};
 use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
+use crate::ops::cpu::pool::make_room;
 
 /// Floats of components and sums for one block: 1 MiB, which stays in the second-level cache.
 const SCRATCH: usize = 1024 * 1024;
@@ -32,10 +32,6 @@ struct Buffers {
     components: Vec<f32>,
     sums: Vec<f32>,
     row: Vec<f32>,
-}
-
-thread_local! {
-    static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
 /// Runs `direction` over a batch: `source` is `[batch, sources, z, y, x]`, `result` `[batch, results, z, y, x]`; `bias`
@@ -58,13 +54,13 @@ pub fn run<E: Element>(
     let per_share = eights.div_ceil(shares);
     let shares = eights.div_ceil(per_share);
     let result = Targets::new(result);
-    (0..batch * blocks.len() * shares).into_par_iter().for_each(|piece| {
+    (0..batch * blocks.len() * shares).into_par_iter().for_each_init(Buffers::default, |buffers, piece| {
         let share = piece % shares;
         let block = &blocks[piece / shares % blocks.len()];
         let sample = piece / shares / blocks.len();
         let work = Piece { isa, direction, grid: &grid, block, weights, sample };
         let groups = share * per_share..((share + 1) * per_share).min(eights);
-        BUFFERS.with_borrow_mut(|buffers| work.compute(groups, bias, source, buffers, &result));
+        work.compute(groups, bias, source, buffers, &result);
     });
 }
 
@@ -95,7 +91,7 @@ impl Piece<'_> {
         let Buffers { components, sums, row, .. } = buffers;
         self.spread(source, &mut buffers.volume, components, row);
         // A vector more, for what is read beyond the last row.
-        sums.resize(GROUPS * ROWS * COMPONENTS * self.sums_stride() + LANES, 0.0);
+        make_room(sums, GROUPS * ROWS * COMPONENTS * self.sums_stride() + LANES);
         for first in groups.clone().step_by(GROUPS) {
             let lot = first..(first + GROUPS).min(groups.end);
             for component in 0..COMPONENTS {
@@ -120,8 +116,8 @@ impl Piece<'_> {
     ) {
         let Self { isa, direction, grid, block, .. } = *self;
         let voxels = direction.source_size.iter().product();
-        volume.resize(grid.volume.channel_stride(), 0.0);
-        components.resize(grid.channel_stride() * self.weights.sources, 0.0);
+        make_room(volume, grid.volume.channel_stride());
+        make_room(components, grid.channel_stride() * self.weights.sources);
         for (index, components) in components.chunks_exact_mut(grid.channel_stride()).enumerate() {
             let source = channel(source, voxels, self.sample, index);
             dispatch(isa, Pack { blocking: &grid.volume, direction, block, source, scratch: volume, row });

@@ -10,13 +10,13 @@ use super::super::shape::{ConvShape, Direction};
 use super::super::source::{Channel, Part, Row, channel};
 use super::super::tile::{self, LANES, OFFSETS, OuterTile, SUMS};
 use super::super::transpose::transpose;
-use super::super::weight::make_room;
 use super::COMPONENTS;
 use super::components::{Spread, Vector, gradient_components, load, weight_gradients};
 use super::grid::Grid;
 use super::weights::TAPS;
 use crate::ops::cpu::element::{Element, sixteen_mut};
 use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
+use crate::ops::cpu::pool::make_room;
 use crate::ops::cpu::shared::SharedSlice;
 
 /// Floats of components of a block's input and gradient: 3 MiB.
