@@ -74,11 +74,15 @@ pub unsafe fn outer<const V: usize, const B: usize>(tile: OuterTile<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[[_mm512_setzero_ps(); V]; OFFSETS]; B];
-        let bases: [*const u8; B] = std::array::from_fn(|base| tile.source.offset(SIZE * tile.bases[base]));
+        // The bases move and the offsets stay: with eight bases there are registers for all of them. (Wrapping, for
+        // behind the last step a base may point past what it reads.)
+        let [first, second, third] = tile.offsets.map(|offset| SIZE * offset);
+        let offsets = [0, second - first, third - first];
         for plane in 0..tile.planes {
             let mut gradient = tile.gradient.add(plane * tile.gradient_plane);
-            let plane = (plane * tile.source_plane) as isize;
-            let mut offsets = tile.offsets.map(|offset| SIZE * (offset + plane));
+            let start = SIZE * (plane * tile.source_plane) as isize + first;
+            let mut bases: [*const u8; B] =
+                std::array::from_fn(|base| tile.source.offset(SIZE * tile.bases[base] + start));
             for _ in 0..tile.steps {
                 let vectors: [__m512bh; V] = std::array::from_fn(|vector| pairs(gradient.add(vector * LANES)));
                 for base in 0..B {
@@ -91,7 +95,7 @@ pub unsafe fn outer<const V: usize, const B: usize>(tile: OuterTile<'_>) {
                     }
                 }
                 gradient = gradient.add(V * LANES);
-                offsets = offsets.map(|offset| offset + 2 * SIZE);
+                bases = bases.map(|base| base.wrapping_offset(2 * SIZE));
             }
         }
         for base in 0..B {
