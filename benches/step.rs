@@ -1,5 +1,6 @@
 //! One training step of nnU-Net's nets, for comparison with other software: `cargo bench --bench step -- CASE f32|bf16|f16
-//! [STEPS] [MICRO]`, by default `hip2 bf16 3` with the whole batch at once.
+//! [STEPS] [MICRO] [none|blocks]`, by default `hip2 bf16 3` with the whole batch at once and nothing computed again (0 for
+//! MICRO is that too).
 //!
 //! A step is forward, backward, clipping and SGD on noise; memory is the peak of the process above what it held before.
 use std::convert::Infallible;
@@ -8,7 +9,7 @@ use std::time::Instant;
 use burn::tensor::{Device, FloatDType};
 use ndarray::{Array3, Array4};
 use rand::Rng;
-use voxfit::config::OptimizerName;
+use voxfit::config::{OptimizerName, Recompute};
 use voxfit::memory::meter;
 use voxfit::network::UNet;
 use voxfit::network::plan::{NetworkPlan, Norm, Stage};
@@ -87,6 +88,12 @@ fn main() -> Result<(), String> {
     let number = |at, default| argument(at, default).parse::<usize>().map_err(|_| "steps and micro are numbers");
     let (steps, micro) = (number(2, "3")?.max(1), number(3, "0")?);
 
+    let recompute = match argument(4, "none") {
+        "none" => Recompute::None,
+        "blocks" => Recompute::Blocks,
+        other => return Err(format!("`{other}` is neither none nor blocks")),
+    };
+
     let device = Device::flex();
     let mut network = UNet::new(&case.plan(), 0, &device);
     let mut optimizer = Optimizer::new(OptimizerName::Sgd, 3e-5);
@@ -94,6 +101,7 @@ fn main() -> Result<(), String> {
     let settings = StepSettings {
         effective: case.batch,
         micro: if micro == 0 { case.batch } else { micro },
+        recompute,
         activations,
         ignore: None,
         loss_scale: if activations == FloatDType::F16 { 65536.0 } else { 1.0 },

@@ -3,6 +3,7 @@ mod small_net;
 
 use burn::tensor::FloatDType;
 use small_net::{flat, images, network, relative_error, sample, settings, step, values};
+use voxfit::config::Recompute;
 use voxfit::network::plan::Norm;
 use voxfit::network::{BatchStatistics, Mode, UNet, host};
 use voxfit::patch::Sample;
@@ -73,6 +74,31 @@ fn micro_batches_give_the_same_bits_in_bf16() {
     let whole = of(3);
     assert_eq!(first_difference(&network, &of(1), &whole), None);
     assert_eq!(first_difference(&network, &of(2), &whole), None);
+}
+
+/// What is computed again has the same bits, and so has what is left of it: gradients, loss, and what batch norms remember.
+#[test]
+fn blocks_computed_again_give_the_same_bits() {
+    let samples = partly_labelled(3);
+    for norm in [Norm::Instance, Norm::Group { groups: 2 }, Norm::Batch] {
+        for activations in [FloatDType::F32, FloatDType::BF16, FloatDType::F16] {
+            let mut network = network(norm);
+            let mut of = |recompute| {
+                let settings = StepSettings { activations, recompute, ..with_ignore(3, 2) };
+                let found = step(&network, &settings, &samples);
+                network.remember(&found.statistics);
+                let remembered: Vec<_> = network.buffers.iter().map(|buffer| buffer.values.clone()).collect();
+                network.buffers.iter_mut().for_each(|buffer| buffer.values.fill(0.5));
+                (found, remembered)
+            };
+            of(Recompute::None);
+            let (whole, remembered) = of(Recompute::None);
+            let (again, remembered_again) = of(Recompute::Blocks);
+            assert_eq!(first_difference(&network, &again, &whole), None, "{norm:?}, {activations:?}");
+            assert_eq!(again.loss, whole.loss, "{norm:?}, {activations:?}");
+            assert_eq!(remembered_again, remembered, "{norm:?}, {activations:?}");
+        }
+    }
 }
 
 /// Why a batch norm of few samples is swapped for another: its gradient depends on the micro-batch.

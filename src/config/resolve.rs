@@ -31,6 +31,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// What is computed again in the backward pass.
+    pub fn recompute(&self) -> Recompute {
+        self.experiment.memory.recompute.value().copied().unwrap_or(Recompute::None)
+    }
+
     /// `config.toml` of a run folder: reading it back and resolving it for the same dataset gives this again (the norm
     /// decision then says "as written").
     ///

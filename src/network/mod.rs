@@ -1,9 +1,12 @@
 //! The U-Net, its plan, and how it starts.
+mod build;
 mod init;
 mod parameter;
 pub mod plan;
+mod statistics;
 pub mod topology;
 mod unet;
 
 pub use parameter::{Buffer, Parameter, host, weights_sha256};
-pub use unet::{BatchStatistics, Mode, UNet, head_weights};
+pub use statistics::BatchStatistics;
+pub use unet::{Mode, UNet, head_weights};

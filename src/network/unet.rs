@@ -5,175 +5,40 @@
 //! (convolution, norm, LeakyReLU), and a 1x1x1 convolution to the classes, the head.
 use burn::tensor::{Device, Tensor};
 
-use super::init::he_normal;
+use super::build::{Block, ConvLayer, Level, NormLayer};
 use super::parameter::{Buffer, Parameter, weights_sha256};
-use super::plan::{NetworkPlan, Norm, Stage};
-use crate::ops::cpu::norm::Groups;
-use crate::ops::{self, Activation, Affine, NormSpec, ParameterSinks};
+use super::plan::NetworkPlan;
+use super::statistics::BatchStatistics;
+use crate::ops::{self, Activation, Affine, ParameterSinks};
 
 /// LeakyReLU's slope below zero.
 pub const SLOPE: f32 = 0.01;
 /// Added to the variance of every norm.
-const EPSILON: f32 = 1e-5;
-/// Share of the new value in a batch norm's running statistics.
-const MOMENTUM: f64 = 0.1;
+pub(super) const EPSILON: f32 = 1e-5;
 
 /// What a pass is for.
 pub enum Mode<'a> {
     /// Every head that counts, finest first; batch statistics are noted down where there are batch norms.
     Train(&'a mut BatchStatistics),
+    /// A part of a training pass once more, for its gradients: as the first time, with nothing noted down.
+    Again,
     /// The finest head alone; batch norms use what they remember.
     Predict,
 }
 
-/// Batch statistics of the micro-batches of one step: per norm layer the sums of mean and unbiased variance.
-#[derive(Clone, Debug, Default)]
-pub struct BatchStatistics {
-    sums: Vec<Vec<f64>>,
-    micro_batches: usize,
-}
-
-struct ConvLayer {
-    weights: usize,
-    bias: usize,
-    stride: [usize; 3],
-}
-
-struct NormLayer {
-    gamma: usize,
-    beta: usize,
-    spec: NormSpec,
-    /// Index of the running mean among the buffers; the variance follows it.
-    running: Option<usize>,
-}
-
-struct Block {
-    conv: ConvLayer,
-    norm: NormLayer,
-}
-
-struct Level {
-    /// None where there is one stage, and with it no way up: the head stands on the encoder.
-    up: Option<Up>,
-    head: Option<ConvLayer>,
-}
-
-struct Up {
-    /// A transposed convolution; its kernel is its stride.
-    conv: ConvLayer,
-    blocks: [Block; 2],
-}
-
 /// The network and its parameters.
 pub struct UNet {
-    plan: NetworkPlan,
+    pub(super) plan: NetworkPlan,
     /// In the order of the forward pass.
     pub parameters: Vec<Parameter>,
     /// Running statistics of batch norms, mean and variance in turn.
     pub buffers: Vec<Buffer>,
-    encoder: Vec<[Block; 2]>,
-    /// Deepest first.
-    decoder: Vec<Level>,
-}
-
-/// Builds layers and their parameters.
-struct Builder<'a> {
-    seed: u64,
-    device: &'a Device,
-    parameters: Vec<Parameter>,
-    buffers: Vec<Buffer>,
-}
-
-impl Builder<'_> {
-    fn parameter(&mut self, name: String, shape: Vec<usize>, values: Vec<f32>) -> usize {
-        self.parameters.push(Parameter::new(name, shape, values, self.device));
-        self.parameters.len() - 1
-    }
-
-    fn constant(&mut self, name: String, count: usize, value: f32) -> usize {
-        self.parameter(name, vec![count], vec![value; count])
-    }
-
-    fn weights(&mut self, name: String, shape: [usize; 5], fan_in: usize) -> usize {
-        let values = he_normal(self.seed, &name, shape.iter().product(), fan_in);
-        self.parameter(name, shape.to_vec(), values)
-    }
-
-    fn conv(&mut self, name: &str, from: usize, to: usize, kernel: [usize; 3], stride: [usize; 3]) -> ConvLayer {
-        let [z, y, x] = kernel;
-        ConvLayer {
-            weights: self.weights(format!("{name}.weight"), [to, from, z, y, x], from * z * y * x),
-            bias: self.constant(format!("{name}.bias"), to, 0.0),
-            stride,
-        }
-    }
-
-    fn norm(&mut self, name: &str, channels: usize, norm: Norm) -> NormLayer {
-        let groups = match norm {
-            Norm::Batch => Groups::Batch,
-            Norm::Group { groups } => Groups::Group(groups),
-            Norm::Instance => Groups::Instance,
-        };
-        let running = matches!(norm, Norm::Batch).then(|| {
-            self.buffers.push(Buffer { name: format!("{name}.running_mean"), values: vec![0.0; channels] });
-            self.buffers.push(Buffer { name: format!("{name}.running_var"), values: vec![1.0; channels] });
-            self.buffers.len() - 2
-        });
-        NormLayer {
-            gamma: self.constant(format!("{name}.gamma"), channels, 1.0),
-            beta: self.constant(format!("{name}.beta"), channels, 0.0),
-            spec: NormSpec { groups, epsilon: EPSILON, slope: SLOPE },
-            running,
-        }
-    }
-
-    /// Two blocks; `stride` is the first one's.
-    fn blocks(&mut self, name: &str, from: usize, stage: &Stage, stride: [usize; 3]) -> [Block; 2] {
-        [(from, stride), (stage.features, [1; 3])].map({
-            let mut index = 0;
-            move |(from, stride)| {
-                let conv = self.conv(&format!("{name}.conv{index}"), from, stage.features, stage.kernel, stride);
-                let norm = self.norm(&format!("{name}.norm{index}"), stage.features, stage.norm);
-                index += 1;
-                Block { conv, norm }
-            }
-        })
-    }
+    pub(super) encoder: Vec<[Block; 2]>,
+    /// Finest first.
+    pub(super) decoder: Vec<Level>,
 }
 
 impl UNet {
-    /// Builds the network with parameters drawn from `seed`.
-    pub fn new(plan: &NetworkPlan, seed: u64, device: &Device) -> Self {
-        let mut builder = Builder { seed, device, parameters: Vec::new(), buffers: Vec::new() };
-        let mut encoder = Vec::new();
-        let mut from = plan.in_channels;
-        for (index, stage) in plan.stages.iter().enumerate() {
-            encoder.push(builder.blocks(&format!("encoder.{index}"), from, stage, stage.stride));
-            from = stage.features;
-        }
-        let mut decoder = Vec::new();
-        for index in (0..plan.stages.len().saturating_sub(1)).rev() {
-            let (stage, below) = (&plan.stages[index], &plan.stages[index + 1]);
-            let [z, y, x] = below.stride;
-            let name = format!("decoder.{index}");
-            let shape = [below.features, stage.features, z, y, x];
-            let up = ConvLayer {
-                weights: builder.weights(format!("{name}.up.weight"), shape, stage.features * z * y * x),
-                bias: builder.constant(format!("{name}.up.bias"), stage.features, 0.0),
-                stride: below.stride,
-            };
-            let blocks = builder.blocks(&name, 2 * stage.features, stage, [1; 3]);
-            let head = (index == 0 || plan.deep_supervision)
-                .then(|| builder.conv(&format!("head.{index}"), stage.features, plan.classes, [1; 3], [1; 3]));
-            decoder.push(Level { up: Some(Up { conv: up, blocks }), head });
-        }
-        if plan.stages.len() == 1 {
-            let head = builder.conv("head.0", plan.stages[0].features, plan.classes, [1; 3], [1; 3]);
-            decoder.push(Level { up: None, head: Some(head) });
-        }
-        Self { plan: plan.clone(), parameters: builder.parameters, buffers: builder.buffers, encoder, decoder }
-    }
-
     pub fn plan(&self) -> &NetworkPlan {
         &self.plan
     }
@@ -183,49 +48,78 @@ impl UNet {
         self.parameters.iter().map(|parameter| parameter.value.dims()[0]).sum()
     }
 
+    /// Stages of the encoder.
+    pub fn stages(&self) -> usize {
+        self.encoder.len()
+    }
+
+    /// Levels of the decoder, one less than stages (but one where there is one stage).
+    pub fn levels(&self) -> usize {
+        self.decoder.len()
+    }
+
     /// Logits `[batch, class, z, y, x]` of the heads, finest first, from `input` `[batch, channel, z, y, x]` in the
     /// activation type; z, y, x must be divisible by the plan's divisor.
     pub fn forward(&self, input: Tensor<5>, mut mode: Mode<'_>) -> Vec<Tensor<5>> {
-        let mut layer = 0;
+        let used = if matches!(mode, Mode::Predict) { 1 } else { self.heads_in_loss() };
         let mut skips = Vec::new();
-        let mut x: Option<Activation> = None;
-        for [first, second] in &self.encoder {
-            let raw = match x {
-                None => self.stem(input.clone(), first, second, &mut mode, &mut layer),
-                Some(above) => {
-                    let raw = ops::conv(above, self.affine(&first.conv), first.conv.stride);
-                    let x = self.norm(&first.norm, raw, &mut mode, &mut layer);
-                    ops::conv(x, self.affine(&second.conv), second.conv.stride)
-                }
-            };
-            let output = self.norm(&second.norm, raw, &mut mode, &mut layer);
-            skips.push(output.clone());
-            x = Some(output);
+        let mut x = self.first_stage(input, &mut mode);
+        for stage in 1..self.encoder.len() {
+            skips.push(x.clone());
+            x = self.stage(stage, x, &mut mode);
         }
-        drop(input);
-        let Some(mut x) = x else { return Vec::new() };
-        skips.pop();
-        let training = matches!(mode, Mode::Train(_));
-        let used = if training { head_weights(self.plan.stages.len(), self.plan.deep_supervision).len() } else { 1 };
-        let levels = self.decoder.len();
         let mut heads = Vec::new();
-        for (index, level) in self.decoder.iter().enumerate() {
-            if let (Some(up), Some(skip)) = (&level.up, skips.pop()) {
-                let [first, second] = &up.blocks;
-                let raw = ops::join(x, self.affine(&up.conv), up.conv.stride, skip, self.affine(&first.conv));
-                x = self.norm(&first.norm, raw, &mut mode, &mut layer);
-                let raw = ops::conv(x, self.affine(&second.conv), second.conv.stride);
-                x = self.norm(&second.norm, raw, &mut mode, &mut layer);
-            }
-            if let Some(head) = level.head.as_ref().filter(|_| levels - index <= used) {
-                heads.push(ops::conv(x.clone(), self.affine(head), head.stride));
+        for level in (0..self.levels()).rev() {
+            x = self.level(level, x, skips.pop(), &mut mode);
+            if level < used {
+                heads.extend(self.head(level, &x));
             }
         }
-        if let Mode::Train(statistics) = &mut mode {
-            statistics.micro_batches += 1;
+        if let Mode::Train(statistics) = mode {
+            statistics.count_micro_batch();
         }
         heads.reverse();
         heads
+    }
+
+    /// Heads that count in the loss, from the finest on.
+    pub fn heads_in_loss(&self) -> usize {
+        head_weights(self.plan.stages.len(), self.plan.deep_supervision).len()
+    }
+
+    /// The first encoder stage of an image, whose first convolution is not kept.
+    pub fn first_stage(&self, image: Tensor<5>, mode: &mut Mode<'_>) -> Activation {
+        let [first, second] = &self.encoder[0];
+        let plain = if image.is_autodiff() { image.clone().inner() } else { image.clone() };
+        let raw = ops::conv(Activation::plain(plain), self.affine(&first.conv), first.conv.stride);
+        let statistics = self.statistics(&first.norm, &raw, mode);
+        let norm = (self.norm_affine(&first.norm), first.norm.spec);
+        let raw = ops::stem(image, raw, statistics, self.affine(&first.conv), norm, self.affine(&second.conv));
+        self.norm(&second.norm, raw, mode)
+    }
+
+    /// Encoder stage `index`, not the first, from the output of the one above.
+    pub fn stage(&self, index: usize, above: Activation, mode: &mut Mode<'_>) -> Activation {
+        let [first, second] = &self.encoder[index];
+        let raw = ops::conv(above, self.affine(&first.conv), first.conv.stride);
+        let x = self.norm(&first.norm, raw, mode);
+        self.norm(&second.norm, ops::conv(x, self.affine(&second.conv), second.conv.stride), mode)
+    }
+
+    /// Decoder level `index`, at the resolution of the encoder stage of that number, from the level below (or the
+    /// deepest stage) and the output of that stage. A network of one stage has no way up, and this does nothing.
+    pub fn level(&self, index: usize, below: Activation, skip: Option<Activation>, mode: &mut Mode<'_>) -> Activation {
+        let (Some(up), Some(skip)) = (&self.decoder[index].up, skip) else { return below };
+        let [first, second] = &up.blocks;
+        let raw = ops::join(below, self.affine(&up.conv), up.conv.stride, skip, self.affine(&first.conv));
+        let x = self.norm(&first.norm, raw, mode);
+        self.norm(&second.norm, ops::conv(x, self.affine(&second.conv), second.conv.stride), mode)
+    }
+
+    /// Logits of level `index`, where it has a head.
+    pub fn head(&self, index: usize, x: &Activation) -> Option<Tensor<5>> {
+        let head = self.decoder[index].head.as_ref()?;
+        Some(ops::conv(x.clone(), self.affine(head), head.stride))
     }
 
     fn sinks(&self, weights: usize, bias: usize) -> ParameterSinks {
@@ -239,47 +133,29 @@ impl UNet {
         Affine { weights: weights.weights(), bias: bias.value.clone(), sinks }
     }
 
-    /// The first stage, whose first convolution is not kept.
-    fn stem(
-        &self,
-        image: Tensor<5>,
-        first: &Block,
-        second: &Block,
-        mode: &mut Mode<'_>,
-        layer: &mut usize,
-    ) -> Tensor<5> {
-        let training = matches!(mode, Mode::Train(_));
-        let detached = if training { image.clone().inner() } else { image.clone() };
-        let raw = ops::conv(Activation::plain(detached), self.affine(&first.conv), first.conv.stride);
-        let statistics = self.statistics(&first.norm, &raw, mode, layer);
-        let norm = (self.norm_affine(&first.norm), first.norm.spec);
-        ops::stem(image, raw, statistics, self.affine(&first.conv), norm, self.affine(&second.conv))
-    }
-
     fn norm_affine(&self, layer: &NormLayer) -> Affine<1> {
         let (gamma, beta) = (&self.parameters[layer.gamma], &self.parameters[layer.beta]);
         let sinks = self.sinks(layer.gamma, layer.beta);
         Affine { weights: gamma.value.clone(), bias: beta.value.clone(), sinks }
     }
 
-    fn norm(&self, layer: &NormLayer, raw: Tensor<5>, mode: &mut Mode<'_>, index: &mut usize) -> Activation {
-        let statistics = self.statistics(layer, &raw, mode, index);
+    fn norm(&self, layer: &NormLayer, raw: Tensor<5>, mode: &mut Mode<'_>) -> Activation {
+        let statistics = self.statistics(layer, &raw, mode);
         ops::norm_act(raw, statistics, self.norm_affine(layer), layer.spec)
     }
 
     /// What a layer normalises by; a batch norm's are noted down for the running ones.
-    fn statistics(&self, layer: &NormLayer, raw: &Tensor<5>, mode: &mut Mode<'_>, index: &mut usize) -> Tensor<2> {
-        let found = |raw: &Tensor<5>| ops::norm_statistics(raw.clone(), layer.spec);
+    fn statistics(&self, layer: &NormLayer, raw: &Tensor<5>, mode: &mut Mode<'_>) -> Tensor<2> {
+        let found = || ops::norm_statistics(raw.clone(), layer.spec);
         match (layer.running, mode) {
             (Some(running), Mode::Predict) => self.remembered(running, &raw.device()),
-            (Some(_), Mode::Train(noted)) => {
+            (Some(running), Mode::Train(noted)) => {
                 let [batch, _, z, y, x] = raw.dims();
-                let statistics = found(raw);
-                noted.add(*index, &statistics, batch * z * y * x);
-                *index += 1;
+                let statistics = found();
+                noted.add(running / 2, &statistics, batch * z * y * x);
                 statistics
             }
-            (None, _) => found(raw),
+            _ => found(),
         }
     }
 
@@ -291,17 +167,9 @@ impl UNet {
         Tensor::from_data(data, &device.clone().inner())
     }
 
-    /// Moves the running statistics of batch norms by the mean over the step's micro-batches: one update a step.
+    /// Moves the running statistics of batch norms: one update a step.
     pub fn remember(&mut self, statistics: &BatchStatistics) {
-        for (layer, sums) in statistics.sums.iter().enumerate() {
-            for (half, buffer) in self.buffers[2 * layer..2 * layer + 2].iter_mut().enumerate() {
-                let sums = &sums[half * buffer.values.len()..];
-                for (value, sum) in buffer.values.iter_mut().zip(sums) {
-                    let new = sum / statistics.micro_batches.max(1) as f64;
-                    *value = (f64::from(*value) * (1.0 - MOMENTUM) + MOMENTUM * new) as f32;
-                }
-            }
-        }
+        statistics.remember(&mut self.buffers);
     }
 
     /// Digest of all parameters and buffers; see [`weights_sha256`].
@@ -309,22 +177,6 @@ impl UNet {
         let parameters = self.parameters.iter().map(|p| (p.name.as_str(), p.shape.clone(), p.values()));
         let buffers = self.buffers.iter().map(|b| (b.name.as_str(), vec![b.values.len()], b.values.clone()));
         weights_sha256(parameters.chain(buffers))
-    }
-}
-
-impl BatchStatistics {
-    /// Adds one layer's mean and unbiased variance; `count` values share each.
-    fn add(&mut self, layer: usize, statistics: &Tensor<2>, count: usize) {
-        let [_, channels] = statistics.dims();
-        let values = super::parameter::host(&statistics.clone().reshape([2 * channels]));
-        if self.sums.len() <= layer {
-            self.sums.push(vec![0.0; 2 * channels]);
-        }
-        let unbiased = count as f64 / (count.max(2) - 1) as f64;
-        for (at, sum) in self.sums[layer].iter_mut().enumerate() {
-            let value = f64::from(values[at]);
-            *sum += if at < channels { value } else { (1.0 / (value * value) - f64::from(EPSILON)) * unbiased };
-        }
     }
 }
 

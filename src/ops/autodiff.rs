@@ -31,6 +31,8 @@ struct Join;
 struct NormAct;
 #[derive(Debug)]
 struct Loss;
+#[derive(Debug)]
+struct Seed;
 
 /// Adds to both sums of an operation's parameters.
 fn add_parameters<B: VolumeOps>(
@@ -182,6 +184,18 @@ impl<B: VolumeOps> Backward<B, 1> for Loss {
     }
 }
 
+impl<B: VolumeOps> Backward<B, 1> for Seed {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [parent] = ops.parents;
+        drop(grads.consume::<B>(&ops.node));
+        if let Some(parent) = parent {
+            grads.register::<B>(parent.id, ops.state);
+        }
+    }
+}
+
 impl<B: VolumeOps, C: CheckpointStrategy> VolumeOps for Autodiff<B, C> {
     fn volume_conv(
         input: FloatTensor<Self>,
@@ -294,6 +308,16 @@ impl<B: VolumeOps, C: CheckpointStrategy> VolumeOps for Autodiff<B, C> {
                 prepared.finish((logits, spec), output)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::volume_loss(logits, spec)),
+        }
+    }
+
+    fn volume_seed(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (input, node) = input.into_parts();
+        let gradient = gradient.into_primitive();
+        let output = B::volume_seed(input, gradient.clone());
+        match Seed.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(gradient, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The names of the operations; see the functions in [`super`] for what they do.
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, backend_extension};
+use burn::backend::{Backend, TensorMetadata, backend_extension};
 use burn::tensor::Shape;
 
 use super::default;
@@ -200,6 +200,12 @@ pub trait VolumeOps: Backend {
 
     fn volume_loss(logits: FloatTensor<Self>, spec: LossSpec) -> FloatTensor<Self> {
         default::loss::<Self>(logits, spec)
+    }
+
+    /// A zero per sample, `[batch]` in f32, whose backward pass gives `input` the gradient `gradient`.
+    fn volume_seed(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        let batch = Shape::new([input.shape()[0]]);
+        Self::volume_zeros(gradient, batch)
     }
 
     /// `upstream` `[batch]` is the gradient of each sample's loss.

@@ -16,7 +16,7 @@ mod sink;
 pub mod spec;
 
 use burn::backend::Dispatch;
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients, Tensor};
 
 use backend::VolumeOps;
 pub use sink::GradientSink;
@@ -42,6 +42,17 @@ impl Activation {
     pub fn plain(tensor: Tensor<5>) -> Self {
         let map = Tensor::zeros([3, 1], &tensor.device());
         Self { tensor, map, slope: None }
+    }
+
+    /// The same values, which are on no graph, as the start of one: [`Self::gradient`] then gives the gradient of what
+    /// is read of them.
+    pub fn leaf(self) -> Self {
+        Self { tensor: self.tensor.autodiff().require_grad(), ..self }
+    }
+
+    /// Takes the gradient of a [`Self::leaf`] out, which is on no graph.
+    pub fn gradient(&self, gradients: &mut Gradients) -> Option<Tensor<5>> {
+        self.tensor.grad_remove(gradients)
     }
 }
 
@@ -161,6 +172,12 @@ pub fn norm_act(input: Tensor<5>, statistics: Tensor<2>, layer: Affine<1>, spec:
 /// `[batch, class, z, y, x]`, of which alone the backward pass keeps anything.
 pub fn segmentation_loss(logits: Tensor<5>, spec: LossSpec) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::volume_loss(logits.into_dispatch(), spec))
+}
+
+/// Starts a backward pass at `output` instead of at a loss: zeros `[batch]` in f32, to be added to a loss or taken as one,
+/// by which the gradient of what is read of `output` becomes `gradient`.
+pub fn seed(output: Activation, gradient: Tensor<5>) -> Tensor<1> {
+    Tensor::from_dispatch(Dispatch::volume_seed(output.tensor.into_dispatch(), gradient.into_dispatch()))
 }
 
 /// The sum of squares of a gradient (flat, f32), as a magnitude and the sum of squares of what is left when it is divided

@@ -1,4 +1,5 @@
 //! Training: one effective batch at a time, whatever fits in memory.
+mod blocks;
 pub mod checkpoint;
 mod error;
 mod folder;

@@ -231,6 +231,7 @@ fn fold(
     let settings = StepSettings {
         effective: experiment.batch.effective,
         micro: resolved.micro,
+        recompute: resolved.recompute(),
         activations: crate::device::float_type(resolved.activations),
         ignore: dataset.ignore,
         loss_scale: 1.0,

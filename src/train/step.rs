@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
+use super::blocks;
+use crate::config::Recompute;
 use crate::network::{BatchStatistics, Mode, UNet, head_weights};
 use crate::ops::{self, LossSpec};
 use crate::patch::Sample;
@@ -20,6 +22,8 @@ pub struct StepSettings {
     pub effective: usize,
     /// Samples in memory at once.
     pub micro: usize,
+    /// What is computed again in the backward pass instead of kept; changes no bit of the result.
+    pub recompute: Recompute,
     /// The type in which activations are stored.
     pub activations: FloatDType,
     /// Label value that counts for nothing.
@@ -57,7 +61,7 @@ pub fn gradient<E>(
     for start in (0..settings.effective).step_by(settings.micro.max(1)) {
         let samples = load(start..(start + settings.micro.max(1)).min(settings.effective))?;
         let count = labelled.as_deref().unwrap_or(&[]);
-        loss += micro_batch(network, settings, &heads, count, &samples, &mut statistics);
+        loss += micro_batch(network, settings, &heads, count, samples, &mut statistics);
     }
     let gradients = network.parameters.iter().map(|parameter| parameter.take_gradient()).collect();
     Ok(StepGradient { gradients, loss, statistics })
@@ -69,36 +73,43 @@ fn micro_batch(
     settings: &StepSettings,
     heads: &Heads,
     labelled: &[u64],
-    samples: &[Sample],
+    samples: Vec<Sample>,
     statistics: &mut BatchStatistics,
 ) -> f64 {
-    let input = images(samples, &settings.device).cast(settings.activations).autodiff().require_grad();
-    let logits = network.forward(input, Mode::Train(statistics));
-    let mut total: Option<Tensor<1>> = None;
-    for (head, logits) in logits.into_iter().enumerate() {
+    let image = images(&samples, &settings.device).cast(settings.activations);
+    let targets: Vec<_> = heads.strides.iter().map(|stride| Arc::new(targets(&samples, *stride))).collect();
+    // What follows needs the room.
+    drop(samples);
+    let loss = |head: usize, logits: Tensor<5>| {
         let [_, _, z, y, x] = logits.dims();
         let voxels = (settings.effective * z * y * x) as u64;
         let counted = labelled.get(head).copied().unwrap_or(voxels);
         let weight = heads.weights[head];
         let spec = LossSpec {
-            target: Arc::new(targets(samples, heads.strides[head])),
+            target: targets[head].clone(),
             ignore: settings.ignore,
             cross_entropy: weight / counted.max(1) as f64,
             dice: weight / settings.effective as f64,
             gradient_scale: settings.loss_scale,
         };
-        let loss = ops::segmentation_loss(logits, spec);
-        total = Some(match total {
-            Some(sum) => sum + loss,
-            None => loss,
-        });
-    }
-    let Some(total) = total else { return 0.0 };
+        ops::segmentation_loss(logits, spec)
+    };
+    let total = if settings.recompute == Recompute::Blocks {
+        sum(blocks::pass(network, image, &loss, statistics))
+    } else {
+        let logits = network.forward(image.autodiff().require_grad(), Mode::Train(statistics));
+        let total = sum(logits.into_iter().enumerate().map(|(head, logits)| loss(head, logits)));
+        // The tensors' gradients are of no use: those of the parameters are in their sinks.
+        drop(total.as_ref().map(Tensor::backward));
+        total
+    };
     // One number per sample, added in their order.
-    let values = total.to_data().convert::<f32>().try_into_vec::<f32>().unwrap_or_default();
-    // The tensors' gradients are of no use: those of the parameters are in their sinks.
-    drop(total.backward());
-    values.into_iter().map(f64::from).sum()
+    let values = total.map(|total| total.to_data().convert::<f32>().try_into_vec::<f32>().unwrap_or_default());
+    values.into_iter().flatten().map(f64::from).sum()
+}
+
+fn sum(losses: impl IntoIterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
+    losses.into_iter().reduce(|sum, next| sum + next)
 }
 
 /// The heads that count.
@@ -163,7 +174,8 @@ fn images(samples: &[Sample], device: &Device) -> Tensor<5> {
 /// `torch.nn.functional.interpolate` has it).
 fn targets(samples: &[Sample], [z, y, x]: [usize; 3]) -> Vec<u16> {
     let steps = ndarray::s![..;z as isize, ..;y as isize, ..;x as isize];
-    let mut labels = Vec::new();
+    let voxels = |sample: &Sample| sample.label.slice(steps).len();
+    let mut labels = Vec::with_capacity(samples.iter().map(voxels).sum());
     for sample in samples {
         match sample.label.as_slice() {
             Some(all) if [z, y, x] == [1; 3] => labels.extend_from_slice(all),

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use ndarray::{Array3, Array4};
+use voxfit::config::Recompute;
 use voxfit::network::plan::{NetworkPlan, Norm, Stage};
 use voxfit::network::{UNet, host};
 use voxfit::patch::Sample;
@@ -68,7 +69,15 @@ pub fn sample(number: usize) -> Sample {
 }
 
 pub fn settings(effective: usize, micro: usize, activations: FloatDType) -> StepSettings {
-    StepSettings { effective, micro, activations, ignore: None, loss_scale: 1.0, device: Device::flex() }
+    StepSettings {
+        effective,
+        micro,
+        recompute: Recompute::None,
+        activations,
+        ignore: None,
+        loss_scale: 1.0,
+        device: Device::flex(),
+    }
 }
 
 /// The step's gradient over `samples`.
