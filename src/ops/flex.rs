@@ -138,6 +138,10 @@ fn add_conv_parameters<E: Element + burn::tensor::Element>(
 }
 
 impl VolumeOps for Flex {
+    fn volume_zeros(_like: FlexTensor, shape: Shape) -> FlexTensor {
+        tensor(vec![0.0f32; shape.num_elements()], shape)
+    }
+
     fn volume_conv(
         input: FlexTensor,
         map: FlexTensor,

@@ -9,6 +9,7 @@ pub mod peak;
 pub mod pool;
 pub mod reduce;
 pub mod shared;
+mod slots;
 pub mod update;
 pub mod upsample;
 pub mod worker;

@@ -5,13 +5,14 @@ use rayon::prelude::*;
 
 use super::block::{Block, Blocking, Pack};
 use super::operands::Operands;
+use super::room::Room;
 use super::shape::Direction;
 use super::source::{Pair, Part, PartMut, Targets, channel};
 use super::tile::{self, GatherTile, LANES, ROWS, VECTORS};
 use super::weights::PackedWeights;
 use crate::ops::cpu::element::{Element, sixteen, sixteen_mut, store_tail};
 use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
-use crate::ops::cpu::pool::make_room;
+use crate::ops::cpu::slots::Slots;
 
 /// Floats of scratch and sums for one block: 3.5 MiB. The scratch, about a third of it, is what is read again and again
 /// and stays in the second-level cache.
@@ -22,9 +23,6 @@ const GROUPS: usize = 4;
 const POSITIONS: usize = 1024;
 /// Fewer pieces of work than this for each thread and the result channels are shared out too; each share packs anew.
 const PIECES_PER_THREAD: usize = 2;
-
-/// Scratch, sums, and room for a row.
-type Buffers = [Vec<f32>; 3];
 
 /// Runs `direction` over a batch: `source` is `[batch, sources, z, y, x]`, `result` `[batch, results, z, y, x]`; `bias`
 /// has one number per result channel. Every element of `result` is written.
@@ -41,24 +39,71 @@ pub fn run<E: Element>(
     if direction.source_size.contains(&0) || direction.result_size.contains(&0) || batch * sources * results == 0 {
         return;
     }
-    let scratch = weights.scratch_channels() * direction.source_phases().len();
-    let fitting = SCRATCH / (scratch + direction.gathers.len() * results.next_multiple_of(ROWS));
-    let blocking = Blocking::new(direction, fitting.max(POSITIONS));
-    let blocks = blocking.blocks();
+    let Cut { blocking, blocks, per_share, shares } = Cut::new(batch, direction, weights, rayon::current_num_threads());
     let eights = results.div_ceil(ROWS);
-    let pieces = PIECES_PER_THREAD * rayon::current_num_threads();
-    let shares = pieces.div_ceil(batch * blocks.len()).min(eights.div_ceil(2)).max(1);
-    let per_share = eights.div_ceil(shares);
-    let shares = eights.div_ceil(per_share);
     let result = Targets::new(result);
-    (0..batch * blocks.len() * shares).into_par_iter().for_each_init(Buffers::default, |buffers, piece| {
+    let pieces = batch * blocks.len() * shares;
+    // The first block is the largest.
+    let largest =
+        Piece { isa, direction, blocking: &blocking, block: &blocks[0], weights, groups: 0..per_share, sample: 0 };
+    let floats = largest.floats();
+    let length = floats[0].next_multiple_of(LANES) + floats[1];
+    let mut slots = Slots::new(length, pieces.min(rayon::current_num_threads()));
+    let free = slots.free();
+    (0..pieces).into_par_iter().for_each_init(Vec::new, |row, piece| {
         let share = piece % shares;
         let block = &blocks[piece / shares % blocks.len()];
         let sample = piece / shares / blocks.len();
         let groups = share * per_share..((share + 1) * per_share).min(eights);
         let work = Piece { isa, direction, blocking: &blocking, block, weights, groups, sample };
-        work.compute(bias, source, buffers, &result);
+        free.with(length, |slot| {
+            let (scratch, sums) = slot.split_at_mut(floats[0].next_multiple_of(LANES));
+            work.compute(bias, source, &mut scratch[..floats[0]], sums, row, &result);
+        });
     });
+}
+
+/// How the work is cut into pieces.
+struct Cut {
+    blocking: Blocking,
+    blocks: Vec<Block>,
+    /// Eights of result channels in a piece, and such shares.
+    per_share: usize,
+    shares: usize,
+}
+
+impl Cut {
+    fn new(batch: usize, direction: &Direction, weights: &PackedWeights, threads: usize) -> Self {
+        let scratch = weights.scratch_channels() * direction.source_phases().len();
+        let fitting = SCRATCH / (scratch + direction.gathers.len() * weights.results.next_multiple_of(ROWS));
+        let blocking = Blocking::new(direction, fitting.max(POSITIONS));
+        let blocks = blocking.blocks();
+        let eights = weights.results.div_ceil(ROWS);
+        let shares = (PIECES_PER_THREAD * threads).div_ceil(batch * blocks.len()).min(eights.div_ceil(2)).max(1);
+        let per_share = eights.div_ceil(shares);
+        Self { blocking, blocks, per_share, shares: eights.div_ceil(per_share) }
+    }
+}
+
+/// What [`run`] holds beside its tensors; `weights` and how many of them there are.
+pub fn room(batch: usize, direction: &Direction, (weights, length): &(PackedWeights, usize), threads: usize) -> Room {
+    let cut = Cut::new(batch, direction, weights, threads);
+    let Some(block) = cut.blocks.first() else { return Room::default() };
+    let work = Piece {
+        isa: Isa::Portable,
+        direction,
+        blocking: &cut.blocking,
+        block,
+        weights,
+        groups: 0..cut.per_share,
+        sample: 0,
+    };
+    let [scratch, sums] = work.floats();
+    let mut room = Room::default();
+    room.add::<f32>(*length, 1);
+    let running = threads.min(batch * cut.blocks.len() * cut.shares);
+    room.add::<f32>(Slots::<f32>::elements(scratch.next_multiple_of(LANES) + sums, running), 1);
+    room
 }
 
 /// One block of one sample, for some of the result channels.
@@ -96,17 +141,22 @@ impl Piece<'_> {
         self.groups.len() * ROWS * self.channel_sums()
     }
 
+    /// Floats of scratch and of sums. A vector more, for what is read beyond the last row.
+    fn floats(&self) -> [usize; 2] {
+        let scratch = self.blocking.channel_stride() * self.weights.scratch_channels();
+        [scratch, self.direction.gathers.len() * self.gather_sums() + LANES]
+    }
+
     fn compute<E: Element>(
         &self,
         bias: Option<&[f32]>,
         source: &[Part<'_, E>],
-        [scratch, sums, row]: &mut Buffers,
+        scratch: &mut [f32],
+        sums: &mut [f32],
+        row: &mut Vec<f32>,
         result: &Targets<'_, E>,
     ) {
         let sources = self.weights.sources;
-        make_room(scratch, self.blocking.channel_stride() * self.weights.scratch_channels());
-        // A vector more, for what is read beyond the last row.
-        make_room(sums, self.direction.gathers.len() * self.gather_sums() + LANES);
         // The first channel block begins every sum, with the bias.
         let channels = self.groups.start * ROWS..self.groups.end * ROWS;
         let bias = |channel: usize| bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);

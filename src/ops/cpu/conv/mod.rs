@@ -6,6 +6,7 @@
 mod block;
 mod gather;
 mod operands;
+pub mod room;
 mod shape;
 mod source;
 mod tile;

@@ -9,11 +9,14 @@ use super::shape::ConvShape;
 use super::source::{Channel, Part, Row, channel};
 use crate::ops::cpu::element::{Element, sixteen};
 use crate::ops::cpu::isa::{Isa, Kernel, LANES, Lanes, dispatch};
-use crate::ops::cpu::pool::make_room;
+use crate::ops::cpu::pool::unwritten;
+use crate::ops::cpu::slots::Free;
+
+/// Output channels side by side.
+pub const GROUP: usize = 2 * LANES;
 
 /// Per group of 32 or 16 output channels: `[plane][position][channel]` in f32, or `[plane][pair][channel][2]` in bf16.
 /// Rows are as far apart as in the input's scratch, zeros between.
-#[derive(Default)]
 pub struct Transposed {
     values: Vec<f32>,
     /// Output channels of each group; all but the last are whole vectors.
@@ -23,6 +26,11 @@ pub struct Transposed {
 }
 
 impl Transposed {
+    /// Room for a gradient of at most so many floats.
+    pub fn new(floats: usize) -> Self {
+        Self { values: unwritten(floats), groups: Vec::new(), planes: 0, steps: 0 }
+    }
+
     pub fn groups(&self) -> &[Range<usize>] {
         &self.groups
     }
@@ -64,19 +72,12 @@ impl Transposed {
         block: &Block,
         sample: usize,
         gradient: &[Part<'_, E>],
+        (slots, slot): &(Free<'_, f32>, usize),
     ) {
-        const GROUP: usize = 2 * LANES;
-        let positions = blocking.plane_positions(block);
-        self.steps = match operands {
-            Operands::Single => positions,
-            Operands::Widened => positions.next_multiple_of(2),
-            Operands::Paired => positions.div_ceil(2),
-        };
+        self.steps = steps(operands, blocking.plane_positions(block));
         self.planes = block.z.len();
         let channels = shape.out_channels;
         self.groups = (0..channels).step_by(GROUP).map(|first| first..channels.min(first + GROUP)).collect();
-        let length = self.planes * self.padded_steps() * channels.next_multiple_of(LANES);
-        make_room(&mut self.values, length);
 
         let mut rest = &mut self.values[..];
         let mut jobs = Vec::new();
@@ -89,27 +90,40 @@ impl Transposed {
                 jobs.push((group.clone(), plane, target));
             }
         }
-        jobs.into_par_iter().for_each_init(Vec::new, |rows, (group, plane, target)| {
-            let lanes = group.len().next_multiple_of(LANES);
-            for vector in 0..lanes / LANES {
-                let first = group.start + vector * LANES;
-                let source =
-                    (first..group.end.min(first + LANES)).map(|o| channel(gradient, shape.out_voxels(), sample, o));
-                let lines = Lines { shape, blocking, block, plane, padded, source: source.collect() };
-                match operands {
-                    Operands::Paired => {
-                        rows.resize(LANES * (padded + LANES), 0.0);
-                        let narrow: &mut [u16] = bytemuck::cast_slice_mut(rows);
-                        dispatch(isa, Fill { lines: &lines, per_step: 2, rows: narrow });
+        jobs.into_par_iter().for_each(|(group, plane, target)| {
+            slots.with(*slot, |slot| {
+                let rows = &mut slot[..LANES * (padded + LANES)];
+                let lanes = group.len().next_multiple_of(LANES);
+                for vector in 0..lanes / LANES {
+                    let first = group.start + vector * LANES;
+                    let source =
+                        (first..group.end.min(first + LANES)).map(|o| channel(gradient, shape.out_voxels(), sample, o));
+                    let lines = Lines { shape, blocking, block, plane, padded, source: source.collect() };
+                    match operands {
+                        Operands::Paired => {
+                            let rows: &mut [u16] = bytemuck::cast_slice_mut(rows);
+                            dispatch(isa, Fill { lines: &lines, per_step: 2, rows });
+                        }
+                        _ => dispatch(isa, Fill { lines: &lines, per_step: 1, rows: &mut rows[..] }),
                     }
-                    _ => {
-                        rows.resize(LANES * (padded + LANES), 0.0);
-                        dispatch(isa, Fill { lines: &lines, per_step: 1, rows: &mut rows[..] });
-                    }
+                    dispatch(isa, Transpose { rows, padded, target: &mut target[vector * LANES..], lanes });
                 }
-                dispatch(isa, Transpose { rows, padded, target: &mut target[vector * LANES..], lanes });
-            }
+            })
         });
+    }
+}
+
+/// Floats of a block's gradient, and of the rows it is made from.
+pub fn floats(shape: &ConvShape, blocking: &Blocking, block: &Block, operands: Operands) -> [usize; 2] {
+    let padded = steps(operands, blocking.plane_positions(block)).next_multiple_of(LANES);
+    [block.z.len() * padded * shape.out_channels.next_multiple_of(LANES), LANES * (padded + LANES)]
+}
+
+fn steps(operands: Operands, positions: usize) -> usize {
+    match operands {
+        Operands::Single => positions,
+        Operands::Widened => positions.next_multiple_of(2),
+        Operands::Paired => positions.div_ceil(2),
     }
 }
 

@@ -7,18 +7,22 @@
 //!
 //! Samples are added one after another, blocks in order within a sample, and every sum within a block has a fixed
 //! order, so that the result depends neither on the number of threads nor on how samples are grouped in micro-batches.
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::block::{Block, Blocking, Halve, Pack};
 use super::operands::Operands;
+use super::room::Room;
 use super::shape::{ConvShape, Direction};
 use super::source::{Channel, Part, Row, channel};
 use super::tile::{self, LANES, OFFSETS, OuterTile, SUMS};
-use super::transpose::Transposed;
+use super::transpose::{self, Transposed};
 use crate::ops::cpu::element::Element;
 use crate::ops::cpu::isa::{Isa, dispatch};
-use crate::ops::cpu::pool::make_room;
+use crate::ops::cpu::pool::unwritten;
 use crate::ops::cpu::shared::SharedSlice;
+use crate::ops::cpu::slots::{Free, Slots};
 
 /// Elements of packed input and gradient per block: 6 MiB in bf16. Fewer rows are read twice than in blocks that fit nearer
 /// caches, and more is summed before sums are written.
@@ -38,37 +42,88 @@ pub fn add<E: Element>(isa: Isa, shape: &ConvShape, input: &[Part<'_, E>], gradi
         return;
     }
     let direction = Direction::forward(shape);
-    let per_position = shape.in_channels * direction.source_phases().len() + shape.out_channels;
+    let blocking = blocking(shape, &direction);
     let work = Work {
         isa,
         shape,
         operands: Operands::of::<E>(isa),
-        blocking: &Blocking::new(&direction, SCRATCH / per_position),
+        blocking: &blocking,
         direction: &direction,
         columns: Columns::new(shape, &direction),
     };
     let blocks = work.blocking.blocks();
     let items: Vec<_> = (0..shape.batch).flat_map(|sample| blocks.iter().map(move |block| (sample, block))).collect();
-    let mut packed: Vec<Packed> = Vec::new();
+    // All that is held is taken here, and in this order.
+    let sizes = work.sizes(&blocks[0]);
+    let mut packed: Vec<Packed> = (0..AT_ONCE.min(items.len())).map(|_| Packed::new(work.operands, &sizes)).collect();
+    let mut slots = Slots::new(sizes.thread, rayon::current_num_threads());
+    let slots = (slots.free(), sizes.thread);
     for items in items.chunks(AT_ONCE) {
-        packed.resize_with(items.len(), Packed::default);
         packed.par_iter_mut().zip(items).for_each(|(packed, (sample, block))| {
             let Packed { input: to, gradient: transposed } = packed;
             rayon::join(
                 || work.pack_input(block, *sample, input, to),
-                || transposed.fill(isa, work.operands, shape, work.blocking, block, *sample, gradient),
+                || transposed.fill(isa, work.operands, shape, work.blocking, block, *sample, gradient, &slots),
             );
         });
         let ready: Vec<(&Block, &Packed)> = items.iter().map(|(_, block)| *block).zip(&packed).collect();
-        work.multiply(&ready, sum);
+        work.multiply(&ready, sum, &slots);
     }
 }
 
+/// Floats of the sums of some bases: whole tiles.
+fn totals(bases: usize, vectors: usize) -> usize {
+    bases.next_multiple_of(SUMS / OFFSETS / vectors) * OFFSETS * vectors * LANES
+}
+
+/// Elements that are held while a block is worked on.
+struct Sizes {
+    input: usize,
+    gradient: usize,
+    /// For each thread: rows while blocks are packed, sums while they are multiplied.
+    thread: usize,
+}
+
+fn blocking(shape: &ConvShape, direction: &Direction) -> Blocking {
+    let per_position = shape.in_channels * direction.source_phases().len() + shape.out_channels;
+    Blocking::new(direction, SCRATCH / per_position)
+}
+
+/// What [`add`] holds beside its tensors.
+pub fn room(shape: &ConvShape, operands: Operands, threads: usize) -> Room {
+    let direction = Direction::forward(shape);
+    let blocking = blocking(shape, &direction);
+    let blocks = blocking.blocks();
+    let Some(block) = blocks.first() else { return Room::default() };
+    let columns = Columns::new(shape, &direction);
+    let work = Work { isa: Isa::Portable, shape, operands, blocking: &blocking, direction: &direction, columns };
+    let sizes = work.sizes(block);
+    let mut room = Room::default();
+    for _ in 0..AT_ONCE.min(shape.batch * blocks.len()) {
+        match operands {
+            Operands::Paired => room.add::<u16>(sizes.input, 1),
+            _ => room.add::<f32>(sizes.input, 1),
+        }
+        room.add::<f32>(sizes.gradient, 1);
+    }
+    room.add::<f32>(Slots::<f32>::elements(sizes.thread, threads), 1);
+    room
+}
+
 /// A block, ready for the tiles.
-#[derive(Default)]
 struct Packed {
     input: Input,
     gradient: Transposed,
+}
+
+impl Packed {
+    fn new(operands: Operands, sizes: &Sizes) -> Self {
+        let input = match operands {
+            Operands::Paired => Input { narrow: unwritten(sizes.input), ..Input::default() },
+            _ => Input { wide: unwritten(sizes.input), ..Input::default() },
+        };
+        Self { input, gradient: Transposed::new(sizes.gradient) }
+    }
 }
 
 /// `[channel][position]`, in f32 or (for `Paired` operands) the bits of bf16; the other is empty.
@@ -115,14 +170,23 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// The largest block, which is the first, says how much is held.
+    fn sizes(&self, block: &Block) -> Sizes {
+        // Threes of channels may reach beyond the last.
+        let input = self.blocking.channel_stride() * self.shape.in_channels.next_multiple_of(OFFSETS);
+        let [gradient, rows] = transpose::floats(self.shape, self.blocking, block, self.operands);
+        let sums = self.units().map(|(_, vectors, bases)| totals(bases.len(), vectors)).max().unwrap_or(0);
+        Sizes { input, gradient, thread: rows.max(sums) }
+    }
+
     fn pack_input<E: Element>(&self, block: &Block, sample: usize, input: &[Part<'_, E>], packed: &mut Input) {
         match self.operands {
-            Operands::Paired => self.pack_channels(block, sample, input, &mut packed.narrow),
-            _ => self.pack_channels(block, sample, input, &mut packed.wide),
+            Operands::Paired => self.pack_channels(block, sample, input, &mut packed.narrow[..]),
+            _ => self.pack_channels(block, sample, input, &mut packed.wide[..]),
         }
     }
 
-    fn pack_channels<T, E>(&self, block: &Block, sample: usize, input: &[Part<'_, E>], packed: &mut Vec<T>)
+    fn pack_channels<T, E>(&self, block: &Block, sample: usize, input: &[Part<'_, E>], packed: &mut [T])
     where
         T: bytemuck::Pod + Default + Halve + Send,
         E: Element,
@@ -130,8 +194,7 @@ impl Work<'_> {
     {
         let Self { isa, shape, blocking, direction, .. } = *self;
         let stride = blocking.channel_stride();
-        // Threes of channels may reach beyond the last; what is summed there is thrown away.
-        make_room(packed, stride * shape.in_channels.next_multiple_of(OFFSETS));
+        // What is summed of channels beyond the last is thrown away.
         let (channels, beyond) = packed.split_at_mut(stride * shape.in_channels);
         beyond.fill(T::default());
         let targets = channels.par_chunks_exact_mut(stride).enumerate();
@@ -142,38 +205,45 @@ impl Work<'_> {
     }
 
     /// Shares output channels and columns out, in whole tiles and as evenly as they go.
-    fn multiply(&self, blocks: &[(&Block, &Packed)], sum: &mut [f32]) {
+    fn multiply(&self, blocks: &[(&Block, &Packed)], sum: &mut [f32], (slots, length): &(Free<'_, f32>, usize)) {
         let Some((_, first)) = blocks.first() else { return };
         let groups = first.gradient.groups();
-        let vectors = |group: usize| groups[group].len().div_ceil(LANES);
-        let mut units = Vec::new();
-        for group in 0..groups.len() {
-            let per_tile = SUMS / OFFSETS / vectors(group);
-            let tiles = self.columns.count.div_ceil(per_tile);
-            let shares = UNITS.div_ceil(groups.len()).min(tiles);
-            for share in 0..shares {
-                let [first, end] =
-                    [share, share + 1].map(|at| (at * tiles / shares * per_tile).min(self.columns.count));
-                units.push((group, first..end));
-            }
-        }
+        let units: Vec<_> = self.units().collect();
         let sum = SharedSlice::new(sum);
-        units.into_par_iter().for_each_init(Vec::new, |totals, (group, bases)| {
-            for (block, packed) in blocks {
-                self.unit(block, packed, group, bases.clone(), totals);
-                self.add_totals(&groups[group], bases.clone(), totals, &sum);
-            }
+        units.into_par_iter().for_each(|(group, vectors, bases)| {
+            slots.with(*length, |slot| {
+                let totals = &mut slot[..totals(bases.len(), vectors)];
+                for (block, packed) in blocks {
+                    self.unit(block, packed, group, bases.clone(), totals);
+                    self.add_totals(&groups[group], bases.clone(), totals, &sum);
+                }
+            });
         });
     }
 
+    /// Pieces of the work: group of output channels, their vectors, bases.
+    fn units(&self) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
+        let (channels, columns) = (self.shape.out_channels, self.columns.count);
+        let groups = channels.div_ceil(transpose::GROUP);
+        (0..groups).flat_map(move |group| {
+            let vectors = (channels - group * transpose::GROUP).min(transpose::GROUP).div_ceil(LANES);
+            let per_tile = SUMS / OFFSETS / vectors;
+            let tiles = columns.div_ceil(per_tile);
+            let shares = UNITS.div_ceil(groups).min(tiles);
+            (0..shares).map(move |share| {
+                let [first, end] = [share, share + 1].map(|at| (at * tiles / shares * per_tile).min(columns));
+                (group, vectors, first..end)
+            })
+        })
+    }
+
     /// The sums of a group of output channels and some bases over the block, `[base][offset][channel of the group]`.
-    fn unit(&self, block: &Block, packed: &Packed, group: usize, bases: std::ops::Range<usize>, totals: &mut Vec<f32>) {
+    fn unit(&self, block: &Block, packed: &Packed, group: usize, bases: Range<usize>, totals: &mut [f32]) {
         let (blocking, operands) = (self.blocking, self.operands);
         let vectors = packed.gradient.groups()[group].len().div_ceil(LANES);
         let per_tile = SUMS / OFFSETS / vectors;
         let places: Vec<isize> = bases.map(|base| self.place(base)).collect();
-        totals.clear();
-        totals.resize(places.len().next_multiple_of(per_tile) * OFFSETS * vectors * LANES, 0.0);
+        totals.fill(0.0);
         let taps = &self.direction.gathers[0].taps;
         let offset = |tap: usize| blocking.offset(taps[tap].phase, taps[tap].offset);
         let offsets = std::array::from_fn(|index| {
@@ -223,13 +293,7 @@ impl Work<'_> {
         (channel * self.blocking.channel_stride()) as isize + self.blocking.offset(tap.phase, tap.offset)
     }
 
-    fn add_totals(
-        &self,
-        outputs: &std::ops::Range<usize>,
-        bases: std::ops::Range<usize>,
-        totals: &[f32],
-        sum: &SharedSlice<'_, f32>,
-    ) {
+    fn add_totals(&self, outputs: &Range<usize>, bases: Range<usize>, totals: &[f32], sum: &SharedSlice<'_, f32>) {
         let row = self.shape.in_channels * self.shape.taps();
         let lanes = outputs.len().next_multiple_of(LANES);
         for (lane, output) in outputs.clone().enumerate() {

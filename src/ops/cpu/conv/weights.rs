@@ -29,8 +29,8 @@ pub struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// `weights` is `[out, in, z, y, x]`; for the backward direction source and result change places.
-    pub fn new(shape: &ConvShape, direction: &Direction, backward: bool, operands: Operands, weights: &[f32]) -> Self {
+    /// All but the values, and how many there are; for the backward direction source and result change places.
+    pub fn planned(shape: &ConvShape, direction: &Direction, backward: bool, operands: Operands) -> (Self, usize) {
         let (sources, results) =
             if backward { (shape.out_channels, shape.in_channels) } else { (shape.in_channels, shape.out_channels) };
         let taps = direction.gathers.iter().map(|gather| gather.taps.len()).max().unwrap_or(1);
@@ -42,7 +42,15 @@ impl PackedWeights {
             packed.starts.push(length);
             length += groups * packed.tile_length(gather.taps.len(), sources);
         }
+        (packed, length)
+    }
+
+    /// `weights` is `[out, in, z, y, x]`.
+    pub fn new(shape: &ConvShape, direction: &Direction, backward: bool, operands: Operands, weights: &[f32]) -> Self {
+        let (mut packed, length) = Self::planned(shape, direction, backward, operands);
         packed.values = pool::unwritten(length);
+        let Self { sources, results, channel_block, .. } = packed;
+        let groups = results.div_ceil(ROWS);
         let mut rest = &mut packed.values[..];
         let mut jobs = Vec::new();
         for gather in &direction.gathers {

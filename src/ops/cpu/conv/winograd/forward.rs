@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::super::block::{Block, Pack};
 use super::super::gather::write_row;
 use super::super::operands::Operands;
+use super::super::room::Room;
 use super::super::shape::Direction;
 use super::super::source::{Part, PartMut, Targets, channel};
 use super::super::tile::{self, GatherTile, LANES, ROWS, VECTORS};
@@ -15,7 +16,7 @@ use super::grid::Grid;
 use super::weights::ComponentWeights;
 use crate::ops::cpu::element::{Element, sixteen_mut};
 use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
-use crate::ops::cpu::pool::make_room;
+use crate::ops::cpu::slots::Slots;
 
 /// Floats of components and sums for one block: 1 MiB, which stays in the second-level cache.
 const SCRATCH: usize = 1024 * 1024;
@@ -25,14 +26,6 @@ const GROUPS: usize = 2;
 const PIECES_PER_THREAD: usize = 2;
 
 static ZEROS: [f32; ROWS] = [0.0; ROWS];
-
-#[derive(Default)]
-struct Buffers {
-    volume: Vec<f32>,
-    components: Vec<f32>,
-    sums: Vec<f32>,
-    row: Vec<f32>,
-}
 
 /// Runs `direction` over a batch: `source` is `[batch, sources, z, y, x]`, `result` `[batch, results, z, y, x]`; `bias`
 /// has one number per result channel. Every element of `result` is written.
@@ -45,23 +38,67 @@ pub fn run<E: Element>(
     source: &[Part<'_, E>],
     result: &mut [PartMut<'_, E>],
 ) {
-    let per_position = COMPONENTS * (weights.sources + GROUPS * ROWS);
-    let grid = Grid::new(direction, (SCRATCH / per_position).max(VECTORS * LANES));
+    let grid = grid(direction, weights.sources);
     let blocks = grid.blocks();
     let eights = weights.results.div_ceil(ROWS);
-    let pieces = PIECES_PER_THREAD * rayon::current_num_threads();
-    let shares = pieces.div_ceil((batch * blocks.len()).max(1)).min(eights.div_ceil(GROUPS)).max(1);
-    let per_share = eights.div_ceil(shares);
-    let shares = eights.div_ceil(per_share);
+    let (per_share, shares) = shares(batch * blocks.len(), weights.results, rayon::current_num_threads());
     let result = Targets::new(result);
-    (0..batch * blocks.len() * shares).into_par_iter().for_each_init(Buffers::default, |buffers, piece| {
+    let pieces = batch * blocks.len() * shares;
+    let [volume, components, sums] = floats(&grid, weights.sources);
+    let length = volume + components + sums;
+    let mut slots = Slots::new(length, pieces.min(rayon::current_num_threads()));
+    let free = slots.free();
+    (0..pieces).into_par_iter().for_each_init(Vec::new, |row, piece| {
         let share = piece % shares;
         let block = &blocks[piece / shares % blocks.len()];
         let sample = piece / shares / blocks.len();
         let work = Piece { isa, direction, grid: &grid, block, weights, sample };
         let groups = share * per_share..((share + 1) * per_share).min(eights);
-        work.compute(groups, bias, source, buffers, &result);
+        free.with(length, |slot| {
+            let (volume, rest) = slot.split_at_mut(volume);
+            let (components, sums) = rest.split_at_mut(components);
+            work.compute(groups, bias, source, Buffers { volume, components, sums, row }, &result);
+        });
     });
+}
+
+fn grid(direction: &Direction, sources: usize) -> Grid {
+    let per_position = COMPONENTS * (sources + GROUPS * ROWS);
+    Grid::new(direction, (SCRATCH / per_position).max(VECTORS * LANES))
+}
+
+/// What [`run`] holds beside its tensors.
+pub fn room(batch: usize, direction: &Direction, sources: usize, results: usize, threads: usize) -> Room {
+    let grid = grid(direction, sources);
+    let (_, shares) = shares(batch * grid.blocks().len(), results, threads);
+    let mut room = Room::default();
+    room.add::<f32>(ComponentWeights::count(sources, results), 1);
+    let length = floats(&grid, sources).iter().sum();
+    room.add::<f32>(Slots::<f32>::elements(length, threads.min(batch * grid.blocks().len() * shares)), 1);
+    room
+}
+
+/// Eights of results in a piece of work, and such shares, where so many blocks are cut out of a batch.
+fn shares(blocks: usize, results: usize, threads: usize) -> (usize, usize) {
+    let eights = results.div_ceil(ROWS);
+    let shares = (PIECES_PER_THREAD * threads).div_ceil(blocks.max(1)).min(eights.div_ceil(GROUPS)).max(1);
+    let per_share = eights.div_ceil(shares);
+    (per_share, eights.div_ceil(per_share))
+}
+
+/// Floats of a piece of work: of a channel's own planes and rows; of all channels' components; of sums of a few eights of
+/// results, with a vector more for what is read beyond the last row.
+fn floats(grid: &Grid, sources: usize) -> [usize; 3] {
+    let sums = GROUPS * ROWS * COMPONENTS * grid.positions().next_multiple_of(LANES) + LANES;
+    [grid.volume.channel_stride().next_multiple_of(LANES), grid.channel_stride() * sources, sums]
+}
+
+/// Scratch of a piece of work.
+struct Buffers<'a> {
+    volume: &'a mut [f32],
+    components: &'a mut [f32],
+    sums: &'a mut [f32],
+    row: &'a mut Vec<f32>,
 }
 
 /// One block of one sample.
@@ -85,13 +122,11 @@ impl Piece<'_> {
         groups: Range<usize>,
         bias: Option<&[f32]>,
         source: &[Part<'_, E>],
-        buffers: &mut Buffers,
+        buffers: Buffers<'_>,
         result: &Targets<'_, E>,
     ) {
-        let Buffers { components, sums, row, .. } = buffers;
-        self.spread(source, &mut buffers.volume, components, row);
-        // A vector more, for what is read beyond the last row.
-        make_room(sums, GROUPS * ROWS * COMPONENTS * self.sums_stride() + LANES);
+        let Buffers { volume, components, sums, row } = buffers;
+        self.spread(source, volume, components, row);
         for first in groups.clone().step_by(GROUPS) {
             let lot = first..(first + GROUPS).min(groups.end);
             for component in 0..COMPONENTS {
@@ -110,14 +145,13 @@ impl Piece<'_> {
     fn spread<E: Element>(
         &self,
         source: &[Part<'_, E>],
-        volume: &mut Vec<f32>,
-        components: &mut Vec<f32>,
+        volume: &mut [f32],
+        components: &mut [f32],
         row: &mut Vec<f32>,
     ) {
         let Self { isa, direction, grid, block, .. } = *self;
         let voxels = direction.source_size.iter().product();
-        make_room(volume, grid.volume.channel_stride());
-        make_room(components, grid.channel_stride() * self.weights.sources);
+        let volume = &mut volume[..grid.volume.channel_stride()];
         for (index, components) in components.chunks_exact_mut(grid.channel_stride()).enumerate() {
             let source = channel(source, voxels, self.sample, index);
             dispatch(isa, Pack { blocking: &grid.volume, direction, block, source, scratch: volume, row });

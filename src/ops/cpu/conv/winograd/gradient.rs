@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::super::block::{Block, Pack};
 use super::super::operands::Operands;
+use super::super::room::Room;
 use super::super::shape::{ConvShape, Direction};
 use super::super::source::{Channel, Part, Row, channel};
 use super::super::tile::{self, LANES, OFFSETS, OuterTile, SUMS};
@@ -16,8 +17,9 @@ use super::grid::Grid;
 use super::weights::TAPS;
 use crate::ops::cpu::element::{Element, sixteen_mut};
 use crate::ops::cpu::isa::{Isa, Kernel, Lanes, dispatch};
-use crate::ops::cpu::pool::make_room;
+use crate::ops::cpu::pool::unwritten;
 use crate::ops::cpu::shared::SharedSlice;
+use crate::ops::cpu::slots::{Free, Slots};
 
 /// Floats of components of a block's input and gradient: 3 MiB.
 const SCRATCH: usize = 768 * 1024;
@@ -33,33 +35,59 @@ const KERNEL: usize = 27;
 /// Adds the weight gradient of a batch to `sum` (`[out, in, 3, 3, 3]`), sample by sample.
 pub fn add<E: Element>(isa: Isa, shape: &ConvShape, input: &[Part<'_, E>], gradient: &[Part<'_, E>], sum: &mut [f32]) {
     let direction = Direction::forward(shape);
-    let per_position = COMPONENTS * (shape.in_channels + shape.out_channels);
-    let grid = Grid::new(&direction, (SCRATCH / per_position).max(2 * LANES));
+    let grid = grid(shape, &direction);
     let blocks = grid.blocks();
-    let groups = (0..shape.out_channels).step_by(GROUP);
-    let groups = groups.map(|first| first..shape.out_channels.min(first + GROUP)).collect();
-    let work = Work { isa, shape, direction: &direction, grid: &grid, groups };
-    let mut packed: Vec<Packed> = Vec::new();
-    let mut totals = Vec::new();
-    make_room(&mut totals, work.total_start(work.groups.len()));
+    let work = Work { isa, shape, direction: &direction, grid: &grid, groups: groups(shape) };
+    // All that is held is taken here, and in this order.
+    let mut totals: Vec<f32> = unwritten(work.total_start(work.groups.len()));
+    let [input_floats, gradient_floats] = work.floats();
+    let room = || Packed { input: unwritten(input_floats), gradient: unwritten(gradient_floats) };
+    let mut packed: Vec<Packed> = (0..AT_ONCE.min(blocks.len())).map(|_| room()).collect();
+    let length = grid.volume.channel_stride();
+    let mut slots = Slots::new(length, rayon::current_num_threads());
+    let slots = slots.free();
     for sample in 0..shape.batch {
         totals.fill(0.0);
         for blocks in blocks.chunks(AT_ONCE) {
-            packed.resize_with(blocks.len(), Packed::default);
+            let packed = &mut packed[..blocks.len()];
             packed.par_iter_mut().zip(blocks).for_each(|(packed, block)| {
                 rayon::join(
-                    || work.spread(block, sample, input, &mut packed.input),
+                    || work.spread(block, sample, input, &mut packed.input, &slots),
                     || work.transpose(block, sample, gradient, &mut packed.gradient),
                 );
             });
-            work.multiply(&packed, &mut totals);
+            work.multiply(packed, &mut totals);
         }
         work.finish(&totals, sum);
     }
 }
 
+fn grid(shape: &ConvShape, direction: &Direction) -> Grid {
+    let per_position = COMPONENTS * (shape.in_channels + shape.out_channels);
+    Grid::new(direction, (SCRATCH / per_position).max(2 * LANES))
+}
+
+fn groups(shape: &ConvShape) -> Vec<Range<usize>> {
+    let firsts = (0..shape.out_channels).step_by(GROUP);
+    firsts.map(|first| first..shape.out_channels.min(first + GROUP)).collect()
+}
+
+/// What [`add`] holds beside its tensors.
+pub fn room(isa: Isa, shape: &ConvShape, threads: usize) -> Room {
+    let direction = Direction::forward(shape);
+    let grid = grid(shape, &direction);
+    let work = Work { isa, shape, direction: &direction, grid: &grid, groups: groups(shape) };
+    let at_once = AT_ONCE.min(grid.blocks().len());
+    let mut room = Room::default();
+    room.add::<f32>(work.total_start(work.groups.len()), 1);
+    for _ in 0..at_once {
+        work.floats().into_iter().for_each(|floats| room.add::<f32>(floats, 1));
+    }
+    room.add::<f32>(Slots::<f32>::elements(grid.volume.channel_stride(), threads), 1);
+    room
+}
+
 /// A block's components, ready for the tiles.
-#[derive(Default)]
 struct Packed {
     /// `[channel][component][position]`, as [`Grid`] says.
     input: Vec<f32>,
@@ -102,24 +130,36 @@ impl Work<'_> {
         self.grid.positions() * self.vectors(group) * LANES
     }
 
-    fn spread<E: Element>(&self, block: &Block, sample: usize, input: &[Part<'_, E>], components: &mut Vec<f32>) {
+    /// Floats of a block's components: of the input, and of the output's gradient.
+    fn floats(&self) -> [usize; 2] {
+        let gradient = COMPONENTS * (0..self.groups.len()).map(|group| self.plane(group)).sum::<usize>();
+        [self.grid.channel_stride() * self.shape.in_channels, gradient]
+    }
+
+    fn spread<E: Element>(
+        &self,
+        block: &Block,
+        sample: usize,
+        input: &[Part<'_, E>],
+        components: &mut [f32],
+        slots: &Free<'_, f32>,
+    ) {
         let Self { isa, shape, direction, grid, .. } = *self;
-        make_room(components, grid.channel_stride() * shape.in_channels);
         let targets = components.par_chunks_exact_mut(grid.channel_stride()).enumerate();
-        let room = || (vec![0.0; grid.volume.channel_stride()], Vec::new());
-        targets.for_each_init(room, |(volume, row), (index, components)| {
-            let source = channel(input, shape.in_voxels(), sample, index);
-            dispatch(isa, Pack { blocking: &grid.volume, direction, block, source, scratch: volume, row });
-            dispatch(isa, Spread { grid, volume, components });
+        targets.for_each_init(Vec::new, |row, (index, components)| {
+            slots.with(grid.volume.channel_stride(), |volume| {
+                let source = channel(input, shape.in_voxels(), sample, index);
+                dispatch(isa, Pack { blocking: &grid.volume, direction, block, source, scratch: volume, row });
+                dispatch(isa, Spread { grid, volume, components });
+            });
         });
     }
 
-    fn transpose<E: Element>(&self, block: &Block, sample: usize, gradient: &[Part<'_, E>], to: &mut Vec<f32>) {
+    fn transpose<E: Element>(&self, block: &Block, sample: usize, gradient: &[Part<'_, E>], to: &mut [f32]) {
         let Self { isa, shape, grid, .. } = *self;
         let starts: Vec<usize> = (0..self.groups.len())
             .map(|group| COMPONENTS * (0..group).map(|group| self.plane(group)).sum::<usize>())
             .collect();
-        make_room(to, COMPONENTS * (0..self.groups.len()).map(|group| self.plane(group)).sum::<usize>());
         let mut jobs = Vec::new();
         for group in 0..self.groups.len() {
             for vector in 0..self.vectors(group) {

@@ -24,8 +24,8 @@ mod gradient;
 mod grid;
 mod weights;
 
-pub use forward::run;
-pub use gradient::add;
+pub use forward::{room, run};
+pub use gradient::{add, room as gradient_room};
 pub use weights::ComponentWeights;
 
 use super::operands::Operands;

@@ -26,7 +26,7 @@ impl ComponentWeights {
         let (sources, results) =
             if backward { (shape.out_channels, shape.in_channels) } else { (shape.in_channels, shape.out_channels) };
         let tile = sources * TAPS * ROWS;
-        let mut values = pool::unwritten::<f32>(results.div_ceil(ROWS) * COMPONENTS * tile);
+        let mut values = pool::unwritten::<f32>(Self::count(sources, results));
         values.par_chunks_exact_mut(COMPONENTS * tile).enumerate().for_each(|(group, values)| {
             for source in 0..sources {
                 let kernel = |row: usize| {
@@ -49,6 +49,11 @@ impl ComponentWeights {
             }
         });
         Self { values, sources, results }
+    }
+
+    /// Components of all weights.
+    pub fn count(sources: usize, results: usize) -> usize {
+        results.div_ceil(ROWS) * COMPONENTS * sources * TAPS * ROWS
     }
 
     /// The weights of 8 results and one component.

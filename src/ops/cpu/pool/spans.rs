@@ -1,18 +1,6 @@
-//! Large buffers that are kept from one training step to the next.
-//!
-//! A step asks for the same buffers as the one before. Given back to the system and asked for again, each of their pages
-//! would be cleared and faulted in anew, which costs nearly as much time as the arithmetic. [`Pool`] is the program's
-//! allocator: while somebody holds [`Keep`], large blocks come from spans of pages that stay with the process, best fit
-//! first, neighbours joined when they are freed. Everything else, and everything outside of such a time, goes to the
-//! system's allocator, so that preparing, reading and writing give back what they free.
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Blocks from this size on are large, in bytes.
-const LARGE: usize = 64 * 1024;
+//! Pieces of address space: which are free, which are the pool's, and where a block comes to lie.
 /// Spans begin and end at multiples of this.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 /// Pages are asked of the system in multiples of this, the size of a huge page.
 const REGION: usize = 2 << 20;
 /// Where the first region is asked for: far from where a system puts things of its own accord (16 TiB), so that it can
@@ -21,141 +9,8 @@ const HOME: usize = if usize::BITS > 32 { 1 << (usize::BITS - 20) } else { 0 };
 /// Most pieces that free memory is kept track of in, and most regions; beyond, the system's allocator helps out.
 const PIECES: usize = 2048;
 
-/// Holders of [`Keep`].
-static KEEPERS: AtomicUsize = AtomicUsize::new(0);
-static SPANS: Mutex<Spans> = Mutex::new(Spans { free: Table::new(), owned: Table::new(), used: 0, peak: 0 });
-
-/// While one of these lives, large blocks that are freed stay with the process for the next to take.
-#[derive(Debug)]
-pub struct Keep(());
-
-impl Keep {
-    #[allow(clippy::new_without_default, reason = "making one does something")]
-    pub fn new() -> Self {
-        KEEPERS.fetch_add(1, Ordering::Relaxed);
-        Self(())
-    }
-}
-
-impl Drop for Keep {
-    fn drop(&mut self) {
-        if KEEPERS.fetch_sub(1, Ordering::Relaxed) == 1 {
-            release();
-        }
-    }
-}
-
-/// Gives free spans back to the system.
-pub fn release() {
-    spans().release();
-}
-
-/// Bytes that the pool has of the system, and the most that were in use at once.
-pub fn bytes() -> (usize, usize) {
-    let spans = spans();
-    (spans.owned.total(), spans.peak)
-}
-
-fn spans() -> MutexGuard<'static, Spans> {
-    // A panic inside leaves the tables whole: they are changed by plain stores only.
-    SPANS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A vector whose contents are anything; the caller writes all of it before it reads any.
-///
-/// In tests it is full of NaN, so that an element left out shows.
-pub fn unwritten<T: bytemuck::Pod>(length: usize) -> Vec<T> {
-    if cfg!(test) {
-        let mut poison: Vec<T> = vec![T::zeroed(); length];
-        bytemuck::cast_slice_mut::<T, u8>(&mut poison).fill(0xff);
-        return poison;
-    }
-    let mut values = Vec::with_capacity(length);
-    // SAFETY: `Pod` has no invalid values, the capacity is there, and the memory, from whichever allocator, belongs to
-    // this vector alone; nothing reads it before it is written.
-    #[allow(clippy::uninit_vec)]
-    unsafe {
-        values.set_len(length);
-    }
-    values
-}
-
-/// Room for `length` elements, all of which are written before they are read.
-pub fn make_room<T: bytemuck::Pod>(room: &mut Vec<T>, length: usize) {
-    if room.len() != length {
-        // Given back first.
-        *room = Vec::new();
-        *room = unwritten(length);
-    }
-}
-
-/// The program's allocator.
-#[derive(Debug)]
-pub struct Pool;
-
-// SAFETY: blocks come from the system's allocator or from spans that no two blocks share; which of both a block came from
-// is told by its address.
-unsafe impl GlobalAlloc for Pool {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.size() >= LARGE && layout.align() <= PAGE && KEEPERS.load(Ordering::Relaxed) > 0 {
-            let found = layout.size().checked_next_multiple_of(PAGE).and_then(|size| spans().take(size));
-            if let Some(start) = found {
-                return start as *mut u8;
-            }
-        }
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if layout.size() >= LARGE && layout.align() <= PAGE {
-            let mut spans = spans();
-            if spans.owned.contains(block as usize) {
-                spans.give(block as usize, layout.size().next_multiple_of(PAGE));
-                if KEEPERS.load(Ordering::Relaxed) == 0 {
-                    spans.release();
-                }
-                return;
-            }
-        }
-        // SAFETY: the block is not the pool's, so it is the system's.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if layout.size() < LARGE || KEEPERS.load(Ordering::Relaxed) == 0 {
-            // SAFETY: the caller's promise.
-            return unsafe { System.alloc_zeroed(layout) };
-        }
-        // SAFETY: the caller's promise; the block has `layout.size()` bytes.
-        unsafe {
-            let block = self.alloc(layout);
-            if !block.is_null() {
-                block.write_bytes(0, layout.size());
-            }
-            block
-        }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise; a block that stays with the system's allocator is its own to move.
-        unsafe {
-            let pooled = layout.size() >= LARGE && spans().owned.contains(block as usize);
-            if !pooled && (size < LARGE || KEEPERS.load(Ordering::Relaxed) == 0) {
-                return System.realloc(block, layout, size);
-            }
-            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
-            if !moved.is_null() {
-                std::ptr::copy_nonoverlapping(block, moved, layout.size().min(size));
-                self.dealloc(block, layout);
-            }
-            moved
-        }
-    }
-}
-
 /// Pieces of address space in order, none touching the next. An allocator cannot allocate, so the table is fixed.
-struct Table {
+pub(super) struct Table {
     pieces: [(usize, usize); PIECES],
     count: usize,
 }
@@ -169,7 +24,7 @@ impl Table {
         &self.pieces[..self.count]
     }
 
-    fn total(&self) -> usize {
+    pub fn total(&self) -> usize {
         self.as_slice().iter().map(|piece| piece.1).sum()
     }
 
@@ -178,7 +33,7 @@ impl Table {
         self.as_slice().partition_point(|piece| piece.0 <= start)
     }
 
-    fn contains(&self, address: usize) -> bool {
+    pub fn contains(&self, address: usize) -> bool {
         let after = self.after(address);
         after > 0 && address - self.pieces[after - 1].0 < self.pieces[after - 1].1
     }
@@ -222,17 +77,33 @@ impl Table {
     }
 }
 
-struct Spans {
+pub(super) struct Spans {
     free: Table,
     /// What the system has given.
-    owned: Table,
+    pub owned: Table,
     used: usize,
-    peak: usize,
+    pub peak: usize,
+    pages: Pages,
 }
 
+/// Where pages come from and go to.
+#[derive(Clone, Copy)]
+pub(super) struct Pages {
+    /// So many bytes, at the wished place if nothing is there.
+    pub map: fn(usize, usize) -> Option<usize>,
+    pub unmap: fn(usize, usize),
+}
+
+/// The system's.
+pub(super) const SYSTEM: Pages = Pages { map, unmap };
+
 impl Spans {
+    pub const fn new(pages: Pages) -> Self {
+        Self { free: Table::new(), owned: Table::new(), used: 0, peak: 0, pages }
+    }
+
     /// A block of `size` bytes, whole pages.
-    fn take(&mut self, size: usize) -> Option<usize> {
+    pub fn take(&mut self, size: usize) -> Option<usize> {
         // Best fit, at the lowest address among equals.
         let best = |free: &Table| {
             (0..free.count).filter(|index| free.pieces[*index].1 >= size).min_by_key(|index| free.pieces[*index].1)
@@ -254,12 +125,12 @@ impl Spans {
         Some(start)
     }
 
-    fn give(&mut self, start: usize, size: usize) {
+    pub fn give(&mut self, start: usize, size: usize) {
         self.used -= size;
         if !self.free.insert(start, size) {
             // No room to remember it: back to the system, or lost until the process ends.
             if self.owned.cut(start, size) {
-                unmap(start, size);
+                (self.pages.unmap)(start, size);
             }
         }
     }
@@ -273,13 +144,13 @@ impl Spans {
         let end = self.owned.as_slice().last().map_or(HOME, |(start, size)| start + size);
         let tail = self.free.as_slice().last().filter(|(start, size)| start + size == end).map_or(0, |(_, size)| *size);
         let missing = (size - tail).checked_next_multiple_of(REGION)?;
-        let (start, size) = match map(end, missing) {
+        let (start, size) = match (self.pages.map)(end, missing) {
             Some(start) if start == end => (start, missing),
             elsewhere => {
                 // Not behind it: then the whole.
-                elsewhere.inspect(|start| unmap(*start, missing));
+                elsewhere.inspect(|start| (self.pages.unmap)(*start, missing));
                 let size = size.checked_next_multiple_of(REGION)?;
-                (map(end, size)?, size)
+                ((self.pages.map)(end, size)?, size)
             }
         };
         self.owned.insert(start, size);
@@ -287,12 +158,12 @@ impl Spans {
         Some(())
     }
 
-    fn release(&mut self) {
+    pub fn release(&mut self) {
         for index in (0..self.free.count).rev() {
             let (start, size) = self.free.pieces[index];
             if self.owned.cut(start, size) {
                 self.free.remove(index);
-                unmap(start, size);
+                (self.pages.unmap)(start, size);
             }
         }
     }
@@ -362,7 +233,7 @@ mod tests {
         /// Blocks never overlap and lie in what is owned; what is freed is whole again and goes back.
         #[test]
         fn blocks_are_apart(sizes in prop::collection::vec(1usize..600, 1..60), keep in any::<u64>()) {
-            let mut spans = Box::new(Spans { free: Table::new(), owned: Table::new(), used: 0, peak: 0 });
+            let mut spans = Box::new(Spans::new(SYSTEM));
             for _ in 0..2 {
                 let mut live: Vec<(usize, usize)> = Vec::new();
                 for (number, pages) in sizes.iter().enumerate() {
@@ -388,7 +259,7 @@ mod tests {
     /// A step like the last one needs nothing new, and what is larger than any gap only what it lacks.
     #[test]
     fn the_same_again_needs_no_more() {
-        let mut spans = Box::new(Spans { free: Table::new(), owned: Table::new(), used: 0, peak: 0 });
+        let mut spans = Box::new(Spans::new(SYSTEM));
         let mut owned = Vec::new();
         for _ in 0..3 {
             let blocks = [7, 300, 900, 300, 5].map(|pages| (spans.take(pages * PAGE).unwrap(), pages * PAGE));
@@ -402,27 +273,5 @@ mod tests {
         spans.give(start, large);
         spans.release();
         assert_eq!(spans.owned.count, 0);
-    }
-
-    /// Blocks written by several threads keep what was written, whichever allocator they came from.
-    #[test]
-    fn threads_get_blocks_of_their_own() {
-        let work = |seed: usize| {
-            for round in 0..200 {
-                let layout = Layout::from_size_align(LARGE + (seed * 7 + round) % 50 * 1000, 64).unwrap();
-                let keep = (round % 3 > 0).then(Keep::new);
-                // SAFETY: the block is used within its size and freed once, with the layout it was made with.
-                unsafe {
-                    let block = Pool.alloc(layout);
-                    block.write_bytes(seed as u8, layout.size());
-                    let moved = Pool.realloc(block, layout, layout.size() + 5000);
-                    drop(keep);
-                    let values = std::slice::from_raw_parts(moved, layout.size());
-                    assert!(values.iter().all(|value| *value == seed as u8));
-                    Pool.dealloc(moved, Layout::from_size_align_unchecked(layout.size() + 5000, 64));
-                }
-            }
-        };
-        std::thread::scope(|scope| (1..5).for_each(|seed| drop(scope.spawn(move || work(seed)))));
     }
 }
