@@ -2,3 +2,4 @@
 pub mod least;
 pub mod machine;
 pub mod meter;
+pub mod step;

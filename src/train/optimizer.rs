@@ -66,7 +66,9 @@ impl Optimizer {
         let update = UpdateSpec { rate: learning_rate, decay: self.weight_decay, factor };
         let corrections = BETAS.map(|beta| 1.0 - libm::pow(beta, self.updates as f64));
         for ((parameter, gradient), state) in parameters.iter_mut().zip(gradients).zip(&mut self.state) {
-            let zeros = || Tensor::zeros(gradient.dims(), &gradient.device());
+            // Not `Tensor::zeros`, which makes a copy.
+            let [length] = gradient.dims();
+            let zeros = || Tensor::from_data(TensorData::new(vec![0.0f32; length], [length]), &gradient.device());
             // Taken out, so that the only handles are here and the arithmetic runs in place.
             let value = std::mem::replace(&mut parameter.value, Tensor::zeros([1], &gradient.device()));
             let mut old = state.drain(..);

@@ -1,0 +1,234 @@
+//! Blocks taken and given back, and when the most was held.
+use super::{StepBytes, StepShape};
+use crate::config::{OptimizerName, Recompute};
+use crate::ops::cpu::conv::room::Room;
+use crate::ops::cpu::pool::{Block, Rehearsal};
+
+/// What a block is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The sums of the effective batch, f32.
+    Gradients,
+    /// What the optimizer remembers, f32.
+    Optimizer,
+    /// Kept between forward and backward pass.
+    Activations,
+    /// Outputs and gradients of the layer at hand.
+    Layer,
+    /// What its arithmetic needs: packed weights and blocks.
+    Scratch,
+    /// Samples that are read and augmented, and the network's input.
+    Patches,
+}
+
+impl Part {
+    pub const COUNT: usize = 6;
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Gradients, Self::Optimizer, Self::Activations, Self::Layer, Self::Scratch, Self::Patches];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gradients => "gradients",
+            Self::Optimizer => "optimizer",
+            Self::Activations => "activations kept",
+            Self::Layer => "layer at hand",
+            Self::Scratch => "its scratch",
+            Self::Patches => "patches",
+        }
+    }
+}
+
+/// A layer in a pass.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Place {
+    /// "forward", "backward", "again", "samples", "update".
+    pub pass: &'static str,
+    pub layer: String,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.layer.is_empty() {
+            true => formatter.write_str(self.pass),
+            false => write!(formatter, "{} {}", self.pass, self.layer),
+        }
+    }
+}
+
+/// A block that is held.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Held {
+    block: Block,
+    part: Part,
+}
+
+/// The rehearsal's state.
+pub(super) struct Walk<'a> {
+    pub shape: &'a StepShape<'a>,
+    pool: Rehearsal,
+    live: [u64; Part::COUNT],
+    place: Place,
+    most: Option<StepBytes>,
+    /// By parameter number, while a step's gradients are summed.
+    pub gradients: Vec<Option<Held>>,
+    state: Vec<Held>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(shape: &'a StepShape<'a>) -> Self {
+        Self {
+            shape,
+            pool: Rehearsal::new(),
+            live: [0; Part::COUNT],
+            place: Place { pass: "samples", layer: String::new() },
+            most: None,
+            gradients: Vec::new(),
+            state: Vec::new(),
+        }
+    }
+
+    /// Says where the walk is.
+    pub fn at(&mut self, pass: &'static str, layer: impl Into<String>) {
+        self.place = Place { pass, layer: layer.into() };
+    }
+
+    pub fn take(&mut self, part: Part, bytes: usize) -> Held {
+        let before = self.pool.owned();
+        let block = self.pool.take(bytes);
+        self.live[part as usize] += bytes as u64;
+        if self.pool.owned() > before || self.most.is_none() {
+            let parts = Part::ALL.map(|part| (part, self.live[part as usize]));
+            let pool = self.pool.owned() as u64;
+            self.most = Some(StepBytes { weights: self.weights(), pool, parts, place: self.place.clone() });
+        }
+        Held { block, part }
+    }
+
+    pub fn give(&mut self, held: Held) {
+        self.live[held.part as usize] -= held.block.bytes() as u64;
+        self.pool.give(held.block);
+    }
+
+    /// What an operation holds while it runs.
+    pub fn scratch(&mut self, room: Room) {
+        let mut blocks = Vec::new();
+        for (index, bytes) in room.blocks.into_iter().enumerate() {
+            blocks.push(self.take(Part::Scratch, bytes));
+            if let Some(brief) = room.brief.filter(|_| index == 0) {
+                let brief = self.take(Part::Scratch, brief);
+                self.give(brief);
+            }
+        }
+        blocks.into_iter().for_each(|held| self.give(held));
+    }
+
+    /// The sum of a parameter's gradient, which begins with the first micro-batch.
+    pub fn gradient(&mut self, number: usize) {
+        if self.gradients.len() <= number {
+            self.gradients.resize_with(number + 1, || None);
+        }
+        if self.gradients[number].is_none() {
+            let bytes = 4 * self.parameters()[number];
+            self.gradients[number] = Some(self.take(Part::Gradients, bytes));
+        }
+    }
+
+    pub fn step(&mut self) {
+        let shape = self.shape;
+        let mut left = shape.effective;
+        while left > 0 {
+            let samples = shape.micro.clamp(1, left);
+            left -= samples;
+            let ready = self.samples(samples);
+            let input = self.input(samples);
+            ready.into_iter().for_each(|held| self.give(held));
+            if shape.recompute == Recompute::Blocks {
+                self.blocks(samples)
+            } else {
+                self.whole(samples)
+            }
+            input.into_iter().for_each(|held| self.give(held));
+        }
+        self.update();
+    }
+
+    /// Samples are read and augmented, as many at a time as there are threads.
+    fn samples(&mut self, samples: usize) -> Vec<Held> {
+        self.at("samples", "");
+        let shape = self.shape;
+        let channels = shape.plan.in_channels;
+        let [source, patch] = [shape.source, shape.patch].map(|size| size.iter().product::<usize>());
+        let mut ready = Vec::new();
+        let mut left = samples;
+        while left > 0 {
+            let at_once = left.min(shape.threads.max(1));
+            left -= at_once;
+            let mut taken = Vec::new();
+            for _ in 0..at_once {
+                taken.push(self.take(Part::Patches, 4 * channels * source));
+                taken.push(self.take(Part::Patches, 2 * source));
+            }
+            for _ in 0..at_once {
+                ready.push(self.take(Part::Patches, 4 * channels * patch));
+                ready.push(self.take(Part::Patches, 2 * patch));
+            }
+            taken.into_iter().for_each(|held| self.give(held));
+            // Blurring and lowering the resolution work on a copy of one channel.
+            if source > 0 {
+                let copies: Vec<Held> = (0..at_once).map(|_| self.take(Part::Patches, 4 * patch)).collect();
+                copies.into_iter().for_each(|held| self.give(held));
+            }
+        }
+        ready
+    }
+
+    /// The network's input and the heads' targets.
+    fn input(&mut self, samples: usize) -> Vec<Held> {
+        let plan = self.shape.plan;
+        let patch = self.shape.patch.iter().product::<usize>();
+        let values = plan.in_channels * samples * patch;
+        let mut held = vec![self.take(Part::Patches, 4 * values)];
+        if self.element() < 4 {
+            let narrow = self.take(Part::Patches, self.element() * values);
+            held.drain(..).for_each(|wide| self.give(wide));
+            held.push(narrow);
+        }
+        let heads = crate::network::head_weights(plan.stages.len(), plan.deep_supervision).len();
+        held.extend((0..heads).map(|head| self.take(Part::Patches, 2 * samples * self.voxels(head))));
+        held
+    }
+
+    /// Parameters one after another; the first time the optimizer's state is made.
+    fn update(&mut self) {
+        self.at("update", "");
+        let first = self.state.is_empty();
+        let tensors = match self.shape.optimizer {
+            OptimizerName::Sgd => 1,
+            OptimizerName::Adamw => 2,
+        };
+        let gradients = std::mem::take(&mut self.gradients);
+        let parameters = self.parameters();
+        for (gradient, length) in gradients.into_iter().zip(parameters) {
+            if first {
+                for _ in 0..tensors {
+                    let state = self.take(Part::Optimizer, 4 * length);
+                    self.state.push(state);
+                }
+            }
+            if let Some(gradient) = gradient {
+                self.give(gradient);
+            }
+        }
+    }
+
+    fn weights(&self) -> u64 {
+        4 * self.parameters().iter().map(|length| *length as u64).sum::<u64>()
+    }
+
+    pub fn found(self) -> StepBytes {
+        let weights = self.weights();
+        self.most.unwrap_or(StepBytes { weights, pool: 0, parts: Part::ALL.map(|part| (part, 0)), place: self.place })
+    }
+}
