@@ -9,10 +9,12 @@ use std::time::Instant;
 use burn::tensor::{Device, FloatDType};
 use ndarray::{Array3, Array4};
 use rand::Rng;
-use voxfit::config::{OptimizerName, Recompute};
+use voxfit::config::{Activations, OptimizerName, Recompute};
 use voxfit::memory::meter;
+use voxfit::memory::step::{StepShape, rehearse};
 use voxfit::network::UNet;
 use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::ops::cpu::isa::isa;
 use voxfit::ops::cpu::pool::{Keep, Pool};
 use voxfit::ops::cpu::worker::on_worker;
 use voxfit::patch::Sample;
@@ -124,6 +126,28 @@ fn main() -> Result<(), String> {
     }
     let peak = meter::peak_bytes().unwrap_or(0).saturating_sub(before) as f64 / f64::from(1 << 20);
     let parameters = network.parameter_count();
+    let shape = StepShape {
+        plan: &case.plan(),
+        patch: case.patch,
+        source: [0; 3],
+        effective: settings.effective,
+        micro: settings.micro,
+        activations: match activations {
+            FloatDType::F32 => Activations::F32,
+            FloatDType::F16 => Activations::F16,
+            _ => Activations::Bf16,
+        },
+        recompute,
+        optimizer: OptimizerName::Sgd,
+        threads: rayon::current_num_threads(),
+        isa: isa(),
+    };
+    if let Some(bytes) = rehearse(&shape) {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let parts = bytes.parts.map(|(part, bytes)| format!("{} {:.0}", part.name(), mib(bytes))).join(", ");
+        let between = mib(bytes.between());
+        println!("rehearsed: +{:.0} MiB at {}: {parts}, free between {between:.0}", mib(bytes.pool), bytes.place);
+    }
     println!("{name} {precision}: parameters {parameters}, best step {best:.3} s, peak memory +{peak:.0} MiB");
     Ok(())
 }

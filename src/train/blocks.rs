@@ -7,7 +7,7 @@
 //! and where a tensor is read twice there are two addends: so the gradient is that of a plain backward pass, bit for bit.
 //!
 //! Costs a second forward pass of all but the finest level, about a fifth of a step.
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients, Tensor};
 
 use crate::network::{BatchStatistics, Mode, UNet};
 use crate::ops::{self, Activation};
@@ -21,8 +21,8 @@ pub fn pass(network: &UNet, image: Tensor<5>, loss: &HeadLoss<'_>, statistics: &
     let mut mode = Mode::Train(statistics);
     let Boundaries { mut encoder, mut below } = forward(network, &image, &mut mode);
     let mut losses = Vec::new();
-    // Of the output of the block at hand, from whoever read it.
-    let mut gradients: Vec<Tensor<5>> = Vec::new();
+    // Of the output of the block at hand.
+    let mut gradient: Option<Tensor<5>> = None;
     let mut of_skips: Vec<Option<Tensor<5>>> = Vec::new();
     for level in 0..network.levels() {
         let Some(input) = below.pop().map(Activation::leaf) else { break };
@@ -35,10 +35,10 @@ pub fn pass(network: &UNet, image: Tensor<5>, loss: &HeadLoss<'_>, statistics: &
             losses.push(loss.clone().inner());
             start.push(loss);
         }
-        start.extend(gradients.drain(..).map(|gradient| ops::seed(output.clone(), gradient)));
+        start.extend(gradient.take().map(|gradient| ops::seed(output.clone(), gradient)));
         drop(output);
         let mut found = backward(start);
-        gradients.extend(found.as_mut().and_then(|found| input.gradient(found)));
+        gradient = found.as_mut().and_then(|found| input.gradient(found));
         of_skips.push(found.as_mut().and_then(|found| skip.as_ref()?.gradient(found)));
         mode = Mode::Again;
     }
@@ -46,17 +46,15 @@ pub fn pass(network: &UNet, image: Tensor<5>, loss: &HeadLoss<'_>, statistics: &
         let input = input.leaf();
         let stage = encoder.len() + 1;
         let output = network.stage(stage, input.clone(), &mut mode);
-        let start = gradients.drain(..).map(|gradient| ops::seed(output.clone(), gradient)).collect();
-        drop(output);
+        let start = gradient.take().map(|gradient| ops::seed(output, gradient));
         let mut found = backward(start);
-        gradients.extend(found.as_mut().and_then(|found| input.gradient(found)));
-        // The output of the stage above was read by this one and by its decoder level.
-        gradients.extend(of_skips.get_mut(stage - 1).and_then(Option::take));
+        let next = found.as_mut().and_then(|found| input.gradient(found));
+        // The output of the stage above was read by this one and by its decoder level; one takes the other in, in place.
+        let of_skip = of_skips.get_mut(stage - 1).and_then(Option::take);
+        gradient = next.into_iter().chain(of_skip).reduce(|sum, other| sum + other);
     }
     let output = network.first_stage(image.autodiff().require_grad(), &mut mode);
-    let start = gradients.into_iter().map(|gradient| ops::seed(output.clone(), gradient)).collect();
-    drop(output);
-    drop(backward(start));
+    drop(backward(gradient.map(|gradient| ops::seed(output, gradient))));
     statistics.count_micro_batch();
     losses
 }
@@ -85,7 +83,7 @@ fn forward(network: &UNet, image: &Tensor<5>, mode: &mut Mode<'_>) -> Boundaries
 }
 
 /// The backward pass from the sum of `start`.
-fn backward(start: Vec<Tensor<1>>) -> Option<burn::tensor::Gradients> {
+fn backward(start: impl IntoIterator<Item = Tensor<1>>) -> Option<Gradients> {
     let total = start.into_iter().reduce(|sum, next| sum + next)?;
     Some(total.backward())
 }

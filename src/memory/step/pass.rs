@@ -77,11 +77,11 @@ impl Walk<'_> {
         }
         below.pop().into_iter().for_each(|input| self.give(input));
         for stage in (0..stages).rev() {
-            let input = encoder.pop();
-            let kept = self.stage("again", stage, samples);
             if of_skips.len() > stage {
                 of_skips.pop().into_iter().for_each(|skip| self.give(skip));
             }
+            let input = encoder.pop();
+            let kept = self.stage("again", stage, samples);
             gradient = self.stage_backward(stage, samples, kept, gradient);
             input.into_iter().for_each(|input| self.give(input));
         }
