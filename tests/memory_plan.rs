@@ -76,7 +76,7 @@ impl Case {
         .unwrap()
     }
 
-    /// Bytes that the pool has after three steps.
+    /// Bytes that the pool has after some steps.
     fn measured(&self) -> u64 {
         let device = Device::flex();
         let mut network = UNet::new(&self.plan(), 0, &device);
@@ -102,7 +102,7 @@ impl Case {
             device,
         };
         let _keep = Keep::new();
-        for _ in 0..3 {
+        for _ in 0..5 {
             on_worker(|| {
                 let Ok(step) = gradient(&network, &settings, |range| Ok::<_, Infallible>(range.map(sample).collect()));
                 optimizer.update(&mut network.parameters, step.gradients, 1.0, 0.01);
@@ -126,6 +126,7 @@ fn rehearsed_steps_are_those_that_run() {
         Case { norm: Norm::Group { groups: 8 }, effective: 3, patch: [16, 64, 64], ..CASE },
         Case { norm: Norm::Batch, features: &[32, 64, 128, 256], ..CASE },
         Case { features: &[16], ..CASE },
+        Case { features: &[8, 16], patch: [24; 3], effective: 13, ..CASE },
     ];
     for case in cases {
         let (predicted, measured) = (case.predicted(), case.measured());

@@ -3,8 +3,9 @@
 //! The step is gone through as it will run, with every large block it takes and gives back, in order, but without memory
 //! and arithmetic: tensors from the plan, the operations' scratch from the same cuts as the work itself
 //! ([`crate::ops::cpu::conv::room`]), and each block's place from the pool that the step itself uses
-//! ([`crate::ops::cpu::pool`]), so that the room lost between blocks is counted too. Two steps are rehearsed, since the
-//! optimizer's state comes with the first. What must agree with the code is the order of takes and gives:
+//! ([`crate::ops::cpu::pool`]), so that the room lost between blocks is counted too. Steps are rehearsed
+//! until one leaves the pool as it found it: the optimizer's state comes with the first, and blocks then find their
+//! places. What must agree with the code is the order of takes and gives:
 //! `tests/memory_plan.rs` holds it to measured steps.
 mod layers;
 mod pass;
@@ -59,7 +60,10 @@ impl StepBytes {
     }
 }
 
-/// Rehearses two steps. `None` where sizes are beyond what can be counted.
+/// Most steps that are rehearsed.
+const STEPS: usize = 8;
+
+/// Rehearses steps until they repeat themselves. `None` where sizes are beyond what can be counted.
 pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
     // Nothing below overflows when all of a step's values together can be counted.
     let channels = shape.plan.stages.iter().map(|stage| stage.features).max()?.max(shape.plan.in_channels);
@@ -67,8 +71,14 @@ pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
     let values = voxels?.checked_mul(channels)?.checked_mul(shape.micro.max(1))?.checked_mul(shape.plan.classes.max(1));
     values.filter(|values| *values < 1 << 50)?;
     let mut walk = Walk::new(shape);
-    for _ in 0..2 {
+    let mut free = Vec::new();
+    for _ in 0..STEPS {
         walk.step();
+        let now = walk.free();
+        if now == free {
+            break;
+        }
+        free = now;
     }
     Some(walk.found())
 }

@@ -64,6 +64,9 @@ pub(super) struct Held {
     part: Part,
 }
 
+/// Whole micro-batches of a step that are rehearsed: the first makes the sums, those after it find them there.
+const SOME: usize = 4;
+
 /// The rehearsal's state.
 pub(super) struct Walk<'a> {
     pub shape: &'a StepShape<'a>,
@@ -137,7 +140,10 @@ impl<'a> Walk<'a> {
 
     pub fn step(&mut self) {
         let shape = self.shape;
-        let mut left = shape.effective;
+        // A micro-batch takes what the one before took; the last may be smaller.
+        let whole = SOME * shape.micro.max(1);
+        let mut left =
+            if shape.effective > whole { whole + shape.effective % shape.micro.max(1) } else { shape.effective };
         while left > 0 {
             let samples = shape.micro.clamp(1, left);
             left -= samples;
@@ -225,6 +231,11 @@ impl<'a> Walk<'a> {
 
     fn weights(&self) -> u64 {
         4 * self.parameters().iter().map(|length| *length as u64).sum::<u64>()
+    }
+
+    /// What is free in the pool.
+    pub fn free(&self) -> Vec<(usize, usize)> {
+        self.pool.free()
     }
 
     pub fn found(self) -> StepBytes {

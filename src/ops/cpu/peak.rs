@@ -43,20 +43,24 @@ impl Kernel for Chains {
     type Output = f64;
     #[inline(always)]
     fn run<L: Lanes>(self) -> f64 {
-        const CHAINS: usize = 12;
-        let (factor, term) = (L::splat(0.999), L::splat(1e-3));
-        let mut chains = [L::splat(std::hint::black_box(1.0)); CHAINS];
-        let steps = if L::MANY_REGISTERS { STEPS } else { STEPS / 4 };
-        for _ in 0..steps {
-            for chain in &mut chains {
-                *chain = chain.fma(factor, term);
-            }
-        }
-        for chain in chains {
-            std::hint::black_box(chain.sum());
-        }
-        (steps * CHAINS * super::isa::LANES * 2) as f64
+        // Of sixteen registers of half the width, five chains take ten.
+        if L::MANY_REGISTERS { multiply_adds::<L, 12>(STEPS) } else { multiply_adds::<L, 5>(STEPS / 4) }
     }
+}
+
+#[inline(always)]
+fn multiply_adds<L: Lanes, const CHAINS: usize>(steps: usize) -> f64 {
+    let (factor, term) = (L::splat(0.999), L::splat(1e-3));
+    let mut chains = [L::splat(std::hint::black_box(1.0)); CHAINS];
+    for _ in 0..steps {
+        for chain in &mut chains {
+            *chain = chain.fma(factor, term);
+        }
+    }
+    for chain in chains {
+        std::hint::black_box(chain.sum());
+    }
+    (steps * CHAINS * super::isa::LANES * 2) as f64
 }
 
 /// # Safety

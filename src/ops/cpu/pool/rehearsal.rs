@@ -38,6 +38,11 @@ impl Rehearsal {
         }
     }
 
+    /// What is free, as start and size: the same again after the same takes and gives means the same ever after.
+    pub fn free(&self) -> Vec<(usize, usize)> {
+        self.spans.free().to_vec()
+    }
+
     /// Bytes that the pool has asked of the system so far.
     pub fn owned(&self) -> usize {
         self.spans.owned.total()

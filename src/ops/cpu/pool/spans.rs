@@ -102,6 +102,11 @@ impl Spans {
         Self { free: Table::new(), owned: Table::new(), used: 0, peak: 0, pages }
     }
 
+    /// Free pieces, start and size, in order of address.
+    pub fn free(&self) -> &[(usize, usize)] {
+        self.free.as_slice()
+    }
+
     /// A block of `size` bytes, whole pages.
     pub fn take(&mut self, size: usize) -> Option<usize> {
         // Best fit, at the lowest address among equals.
