@@ -1,0 +1,88 @@
+//! The planning rules against plans that nnU-Net wrote.
+//!
+//! `data/nnunet_plans.json` holds made-up datasets (a spacing and a size per case) and what nnU-Net's own
+//! `ExperimentPlanner` made of them for several sizes of GPU; `data/nnunet_plans.py` is the recipe. Triples are z, y, x
+//! in the datasets and in nnU-Net's order, the coarsest axis first, in the plans.
+use std::{fs, path::Path};
+
+use serde::Deserialize;
+use voxfit::network::topology::{Rules, features_of, median_size, planned, target_spacing};
+
+#[derive(Deserialize)]
+struct Reference {
+    datasets: Vec<Dataset>,
+}
+
+#[derive(Deserialize)]
+struct Dataset {
+    name: String,
+    classes: usize,
+    spacings: Vec<[f64; 3]>,
+    sizes: Vec<[usize; 3]>,
+    plans: Vec<Plan>,
+}
+
+#[derive(Deserialize)]
+struct Plan {
+    gib: u64,
+    transpose_backward: [usize; 3],
+    spacing: [f64; 3],
+    median: [f64; 3],
+    patch: [usize; 3],
+    strides: Vec<[usize; 3]>,
+    kernels: Vec<[usize; 3]>,
+    features: Vec<usize>,
+}
+
+impl Plan {
+    /// A triple of the plan in the dataset's order of axes.
+    fn restored<T: Copy>(&self, triple: [T; 3]) -> [T; 3] {
+        self.transpose_backward.map(|axis| triple[axis])
+    }
+
+    fn all_restored(&self, triples: &[[usize; 3]]) -> Vec<[usize; 3]> {
+        triples.iter().map(|&triple| self.restored(triple)).collect()
+    }
+}
+
+fn reference() -> Vec<Dataset> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/nnunet_plans.json");
+    serde_json::from_slice::<Reference>(&fs::read(path).unwrap()).unwrap().datasets
+}
+
+#[test]
+fn plans_are_nnunets() {
+    let datasets = reference();
+    assert_eq!(datasets.iter().map(|dataset| dataset.plans.len()).sum::<usize>(), 50);
+    for Dataset { name, classes, spacings, sizes, plans } in datasets {
+        let target = target_spacing(&spacings, &sizes).unwrap();
+        let median = median_size(&spacings, &sizes, target).unwrap();
+        for plan in plans {
+            let at = format!("{name} at {} GiB", plan.gib);
+            let spacing = plan.restored(plan.spacing);
+            let near = target.iter().zip(spacing).all(|(ours, theirs)| (ours - theirs).abs() <= 1e-6 * theirs);
+            assert!(near, "{at}: spacing {target:?}, nnU-Net has {spacing:?}");
+            assert_eq!(median, plan.restored(plan.median), "{at}: median size");
+
+            let rules = Rules { features: 32, features_max: 320, stages: None, design: plan.gib << 30, classes };
+            let ours = planned(target, median, &rules).unwrap();
+            assert_eq!(ours.patch, plan.restored(plan.patch), "{at}: patch");
+            assert_eq!(ours.strides, plan.all_restored(&plan.strides), "{at}: strides");
+            assert_eq!(ours.kernels, plan.all_restored(&plan.kernels), "{at}: kernels");
+            let features: Vec<_> = (0..ours.strides.len()).map(|stage| features_of(stage, 32, 320)).collect();
+            assert_eq!(features, plan.features, "{at}: features");
+        }
+    }
+}
+
+#[test]
+fn the_reference_moves_axes_every_way() {
+    let mut coarsest: Vec<usize> = reference()
+        .iter()
+        .map(|dataset| dataset.plans[0].transpose_backward)
+        .map(|backward| backward.iter().position(|&axis| axis == 0).unwrap())
+        .collect();
+    coarsest.sort();
+    coarsest.dedup();
+    assert_eq!(coarsest, [0, 1, 2]);
+}
