@@ -2,10 +2,9 @@
 //!
 //! Per shape, direction and precision the best of some runs, in GFLOP/s and as a share of the arithmetic peak that is
 //! measured in the same run. Memory is kept between runs, as in training.
-use std::time::Instant;
-
 use half::bf16;
-use voxfit::ops::cpu::conv::{self, ConvShape, Part, PartMut};
+use voxfit::ops::cpu::conv::ConvShape;
+use voxfit::ops::cpu::conv::speed::measure;
 use voxfit::ops::cpu::element::Element;
 use voxfit::ops::cpu::isa::{Isa, isa};
 use voxfit::ops::cpu::peak;
@@ -74,7 +73,8 @@ fn main() -> Result<(), String> {
 
 fn print<E: Element>(isa: Isa, name: &str, precision: &str, shape: &ConvShape, repeats: usize, peak: f64) {
     let flop = 2.0 * (shape.weights() * shape.out_voxels()) as f64;
-    let [forward, input, weights] = on_worker(|| seconds::<E>(isa, shape, repeats));
+    let seconds = on_worker(|| measure::<E>(isa, shape, repeats));
+    let (forward, input, weights) = (seconds.forward, seconds.input_gradient, seconds.weight_gradient);
     let cell = |seconds: f64, flop: f64| {
         let speed = flop / seconds;
         format!("{:>7.0} {:>4.0} %", speed / 1e9, 100.0 * speed / peak)
@@ -86,36 +86,4 @@ fn print<E: Element>(isa: Isa, name: &str, precision: &str, shape: &ConvShape, r
         cell(weights, flop),
         cell(input + weights, 2.0 * flop)
     );
-}
-
-/// The best times of forward, input gradient, and weight and bias gradient.
-fn seconds<E: Element>(isa: Isa, shape: &ConvShape, repeats: usize) -> [f64; 3] {
-    // Numbers without a pattern that a processor could profit from.
-    let values = |count: usize| -> Vec<f32> { (0..count).map(|i| (i * 7919 % 1009) as f32 / 1009.0 - 0.5).collect() };
-    let stored = |count: usize| -> Vec<E> { values(count).into_iter().map(E::from_f32).collect() };
-    let input = stored(shape.in_channels * shape.in_voxels());
-    let gradient = stored(shape.out_channels * shape.out_voxels());
-    let (weights, bias) = (values(shape.weights()), values(shape.out_channels));
-    let (mut output, mut result) = (gradient.clone(), input.clone());
-    let (mut weight_sum, mut bias_sum) = (weights.clone(), bias.clone());
-    let best = |work: &mut dyn FnMut()| {
-        let mut run = || {
-            let start = Instant::now();
-            work();
-            start.elapsed().as_secs_f64()
-        };
-        (0..=repeats).map(|_| run()).fold(f64::INFINITY, f64::min)
-    };
-    let source = [Part { values: &input[..], channels: shape.in_channels, maps: None }];
-    let upstream = [Part { values: &gradient[..], channels: shape.out_channels, maps: None }];
-    [
-        best(&mut || conv::forward(isa, shape, &source, &weights, Some(&bias), &mut output)),
-        best(&mut || {
-            let mut target = [PartMut { values: &mut result[..], channels: shape.in_channels }];
-            conv::input_gradient(isa, shape, &upstream, &weights, None, &mut target);
-        }),
-        best(&mut || {
-            conv::add_parameter_gradients(isa, shape, &source, &gradient, &mut weight_sum, &mut bias_sum);
-        }),
-    ]
 }

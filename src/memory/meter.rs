@@ -17,7 +17,7 @@ pub fn reset_peak() {
 }
 
 /// A field of /proc/self/status in bytes.
-fn status_field(name: &str) -> Option<u64> {
+pub(super) fn status_field(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)

@@ -6,6 +6,7 @@ mod folder;
 mod manifest;
 pub mod optimizer;
 pub mod precision;
+mod probe;
 mod run_loop;
 mod samples;
 mod session;
@@ -14,6 +15,7 @@ mod validation;
 
 pub use error::TrainError;
 pub use folder::{LoadedRun, RunFolder, checkpoint_path, load_run};
+pub use probe::{Probe, probe};
 pub use samples::Samples;
 pub use session::{Event, Observer, Options, Outcome, StepReport, run};
 pub use validation::{ClassDice, ValidationResult};

@@ -15,8 +15,8 @@ use crate::config::{Activations, Auto, Config, ConfigError, Device, Fold, Resolv
 use crate::dataset::split::{Split, split};
 use crate::dataset::store::{Store, default_root};
 use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, fingerprint};
-use crate::memory::least::Least;
-use crate::memory::machine;
+use crate::memory::fit::Fit;
+use crate::memory::planner::{self, Room};
 use crate::network::UNet;
 use crate::ops::cpu::worker::on_worker;
 use crate::patch::augment::source_size;
@@ -196,9 +196,9 @@ fn fold(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     let Data { dataset, fingerprint, cache, .. } = data;
-    let resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
-    refuse_impossible(&resolved)?;
-    let experiment = &resolved.experiment;
+    let mut resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
+    // Before the cases are prepared, so that what cannot be is said at once.
+    set_levers(&mut resolved, options)?;
     for swap in &resolved.norm.swaps {
         tracing::info!("{swap}");
     }
@@ -209,10 +209,15 @@ fn fold(
         Fold::One(number) => Some(number),
         Fold::All => None,
     };
-    let split = split(&ids, experiment.data.folds, number, experiment.train.seed);
+    let split = split(&ids, resolved.experiment.data.folds, number, resolved.experiment.train.seed);
 
     let tell = |done, total| observer.event(Event::Preparing { done, total });
     let store = Store::open_or_prepare_until(cache, dataset, &resolved.preparation, DEFAULT_MEMORY, &tell, stop)?;
+
+    // Once more, with what the process holds by now.
+    let fit = set_levers(&mut resolved, options)?;
+    fit.iter().for_each(|fit| tell_levers(fit, observer));
+    let experiment = &resolved.experiment;
 
     let mut network = UNet::new(&resolved.plan, experiment.train.seed, &device);
     if let Some(weights) = &options.weights {
@@ -272,22 +277,21 @@ fn fold(
     on_worker(|| run.steps())
 }
 
-/// Refuses what the memory at hand could not hold in any way: an allocation that fails ends the process.
-fn refuse_impossible(resolved: &Resolved) -> Result<(), ConfigError> {
-    let activation = if resolved.activations == Activations::F32 { 4 } else { 2 };
-    let least = Least::of(&resolved.plan, resolved.patch, activation);
-    let (needed, micro) = (least.total(resolved.micro), resolved.micro);
-    let Some(free) = machine::memory().available.filter(|free| needed > *free) else { return Ok(()) };
-    let (key, cure) = if least.weights > free / 2 {
-        ("network.features_max", "write a smaller one, or a smaller network.features")
-    } else if micro > 1 && least.total(1) <= free {
-        ("batch.micro", "write batch.micro = 1")
-    } else {
-        ("network.patch", "write a smaller one")
-    };
-    let (needed, free) = (needed >> 20, free >> 20);
-    let problem = format!("a step of {micro} sample(s) needs more than {needed} MiB, and {free} MiB are free");
-    Err(ConfigError::Rule { key, problem, cure: cure.to_owned() })
+/// Levers are set for the processor, whose memory is the process's.
+fn set_levers(resolved: &mut Resolved, options: &Options) -> Result<Option<Fit>, ConfigError> {
+    if options.device != Device::Cpu {
+        return Ok(None);
+    }
+    let written = &options.config.experiment;
+    Ok(Some(planner::set_levers(resolved, written, &Room::here(written))?))
+}
+
+/// What was chosen, and what it will hold.
+fn tell_levers(fit: &Fit, observer: &dyn Observer) {
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let (peak, place) = (gib(fit.peak()), &fit.step.place);
+    let text = format!("memory: {}; at most {peak:.2} GiB during steps ({place})", planner::describe(fit.levers));
+    observer.event(Event::Notice(text));
 }
 
 fn wrong(path: &Path, problem: String) -> TrainError {

@@ -10,6 +10,7 @@
 mod layers;
 mod pass;
 mod walk;
+pub mod work;
 
 use crate::config::{Activations, OptimizerName, Recompute};
 use crate::network::plan::NetworkPlan;

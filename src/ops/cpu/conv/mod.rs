@@ -9,6 +9,7 @@ mod operands;
 pub mod room;
 mod shape;
 mod source;
+pub mod speed;
 mod tile;
 mod transpose;
 mod weight;

@@ -1,0 +1,122 @@
+//! Levers that change memory and not the result: the fastest choice of them that a budget has room for.
+use crate::config::{Auto, Recompute};
+
+use super::step::{StepBytes, StepShape, rehearse};
+
+/// What a process holds beside its pool and the network's weights, in bytes above what it held when it was measured:
+/// stacks, tables, small blocks.
+const AROUND: u64 = 4 << 20;
+/// Samples in memory at once that a run takes where it may: more are hardly faster on a processor.
+const MICRO: usize = 2;
+
+/// The levers of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levers {
+    /// Samples in memory at once.
+    pub micro: usize,
+    pub recompute: Recompute,
+}
+
+/// A choice and what it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fit {
+    pub levers: Levers,
+    pub step: StepBytes,
+    /// What the process holds before its network is made.
+    pub program: u64,
+}
+
+impl Fit {
+    /// Of a step with these levers; `None` where sizes are beyond what can be counted.
+    pub fn of(shape: &StepShape<'_>, levers: Levers, program: u64) -> Option<Self> {
+        let shape = StepShape { micro: levers.micro, recompute: levers.recompute, ..shape.clone() };
+        Some(Self { levers, step: rehearse(&shape)?, program })
+    }
+
+    /// The most that the process will hold during steps.
+    pub fn peak(&self) -> u64 {
+        self.program + AROUND + self.step.total()
+    }
+}
+
+/// Choices, fastest first. What is written is kept to; of a batch norm, whose result the micro-batch is part of, that
+/// is always written.
+pub fn choices(effective: usize, micro: Auto<usize>, recompute: Auto<Recompute>) -> Vec<Levers> {
+    let micros = match micro {
+        Auto::Value(micro) => vec![micro.min(effective).max(1)],
+        Auto::Auto if effective >= MICRO => vec![MICRO, 1],
+        Auto::Auto => vec![1],
+    };
+    let recomputes = match recompute {
+        Auto::Value(recompute) => vec![recompute],
+        Auto::Auto => vec![Recompute::None, Recompute::Blocks],
+    };
+    // One sample less at once costs less time than computing again.
+    recomputes
+        .into_iter()
+        .flat_map(|recompute| micros.iter().map(move |micro| Levers { micro: *micro, recompute }))
+        .collect()
+}
+
+/// The first of the choices that fits into `budget` (bytes; `None` is without end). The error is the smallest, `None` where
+/// not even that can be counted.
+///
+/// # Errors
+/// No choice fits.
+pub fn fit(shape: &StepShape<'_>, choices: &[Levers], budget: Option<u64>, program: u64) -> Result<Fit, Option<Fit>> {
+    let mut smallest: Option<Fit> = None;
+    for levers in choices {
+        let Some(found) = Fit::of(shape, *levers, program) else { continue };
+        if budget.is_none_or(|budget| found.peak() <= budget) {
+            return Ok(found);
+        }
+        if smallest.as_ref().is_none_or(|smallest| found.peak() < smallest.peak()) {
+            smallest = Some(found);
+        }
+    }
+    Err(smallest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Activations, OptimizerName};
+    use crate::network::plan::{NetworkPlan, Norm, Stage};
+    use crate::ops::cpu::isa::Isa;
+
+    #[test]
+    fn a_smaller_budget_takes_one_sample_then_computes_again_then_refuses() {
+        let stage = |features, stride| Stage { features, kernel: [3; 3], stride, norm: Norm::Instance };
+        let plan = NetworkPlan {
+            in_channels: 1,
+            classes: 3,
+            stages: vec![stage(32, [1; 3]), stage(64, [2; 3]), stage(128, [2; 3]), stage(128, [2; 3])],
+            deep_supervision: true,
+        };
+        let shape = StepShape {
+            plan: &plan,
+            patch: [64; 3],
+            source: [64; 3],
+            effective: 4,
+            micro: 1,
+            activations: Activations::Bf16,
+            recompute: Recompute::None,
+            optimizer: OptimizerName::Sgd,
+            threads: 2,
+            isa: Isa::Avx2,
+        };
+        let all = choices(4, Auto::Auto, Auto::Auto);
+        let peaks: Vec<u64> = all.iter().map(|levers| Fit::of(&shape, *levers, 0).unwrap().peak()).collect();
+        let of = |budget| fit(&shape, &all, budget, 0).map(|fit| fit.levers);
+        assert_eq!(of(None), Ok(Levers { micro: 2, recompute: Recompute::None }));
+        assert_eq!(of(Some(peaks[0])), Ok(all[0]));
+        assert_eq!(of(Some(peaks[0] - 1)), Ok(Levers { micro: 1, recompute: Recompute::None }));
+        assert_eq!(of(Some(peaks[1] - 1)), Ok(Levers { micro: 1, recompute: Recompute::Blocks }));
+        let smallest = fit(&shape, &all, Some(1 << 20), 0).unwrap_err().unwrap();
+        assert_eq!(smallest.levers, Levers { micro: 1, recompute: Recompute::Blocks });
+        assert_eq!(choices(4, Auto::Value(3), Auto::Value(Recompute::Norms)).len(), 1);
+        // More than can be counted is no fit and no panic.
+        let endless = StepShape { patch: [usize::MAX; 3], ..shape.clone() };
+        assert_eq!(fit(&endless, &all, None, 0), Err(None));
+    }
+}

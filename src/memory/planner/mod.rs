@@ -1,0 +1,94 @@
+//! From a configuration and a budget to the levers of a run: what changes memory and not the result.
+//!
+//! What changes the result (patch, features, precision, norm) is never chosen here: where no choice of levers fits, the
+//! answer is a refusal that says what is smallest and what would have to give; [`propose`] then looks for a network that
+//! would fit, for a person to accept.
+mod proposal;
+mod refusal;
+
+pub use proposal::{Changed, Planned, propose};
+pub use refusal::Short;
+
+use super::fit::{Fit, Levers, choices, fit};
+use super::step::StepShape;
+use super::{budget, meter};
+use crate::config::{Auto, Experiment, NormName, Recompute, Resolved};
+use crate::ops::cpu::isa::{Isa, isa};
+use crate::patch::augment::source_size;
+
+/// What a plan is made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that the process may hold; `None` is without end.
+    pub budget: Option<u64>,
+    /// Bytes that it holds before its network is made.
+    pub program: u64,
+    pub threads: usize,
+    pub isa: Isa,
+}
+
+impl Room {
+    /// What is written, or the automatic budget of this process as it is now.
+    pub fn here(written: &Experiment) -> Self {
+        let budget = match written.memory.budget {
+            Auto::Value(budget) => Some(budget.0),
+            Auto::Auto => budget::automatic(),
+        };
+        let program = meter::resident_bytes().unwrap_or(0);
+        Self { budget, program, threads: rayon::current_num_threads(), isa: isa() }
+    }
+
+    /// The step of a run, with the levers it has.
+    pub fn step<'a>(&self, resolved: &'a Resolved) -> StepShape<'a> {
+        StepShape {
+            plan: &resolved.plan,
+            patch: resolved.patch,
+            source: source_size(&resolved.experiment.augment, resolved.patch),
+            effective: resolved.experiment.batch.effective,
+            micro: resolved.micro,
+            activations: resolved.activations,
+            recompute: resolved.recompute(),
+            optimizer: resolved.experiment.train.optimizer,
+            threads: self.threads,
+            isa: self.isa,
+        }
+    }
+}
+
+/// Chooses micro-batch and recomputation where `written` leaves them to voxfit, the fastest that fit, and sets them in
+/// `resolved`.
+///
+/// # Errors
+/// Nothing fits.
+pub fn set_levers(resolved: &mut Resolved, written: &Experiment, room: &Room) -> Result<Fit, Short> {
+    let effective = resolved.experiment.batch.effective;
+    // A batch norm holds only where the micro-batch is written.
+    let micro = if resolved.norm.used == NormName::Batch { Auto::Value(resolved.micro) } else { written.batch.micro };
+    let choices = choices(effective, micro, written.memory.recompute);
+    let shape = room.step(resolved);
+    let found = fit(&shape, &choices, room.budget, room.program).map_err(|smallest| {
+        let least = Levers { micro: 1, recompute: Recompute::Blocks };
+        Short {
+            written: written.memory.budget,
+            budget: room.budget.unwrap_or(u64::MAX),
+            smallest,
+            least: Fit::of(&shape, least, room.program),
+        }
+    })?;
+    set(resolved, found.levers);
+    Ok(found)
+}
+
+/// Sets levers in a run.
+pub fn set(resolved: &mut Resolved, levers: Levers) {
+    resolved.micro = levers.micro;
+    resolved.experiment.batch.micro = Auto::Value(levers.micro);
+    resolved.experiment.memory.recompute = Auto::Value(levers.recompute);
+}
+
+/// "2 samples at a time, nothing computed again".
+pub fn describe(levers: Levers) -> String {
+    let samples = if levers.micro == 1 { "1 sample".to_owned() } else { format!("{} samples", levers.micro) };
+    let again = if levers.recompute == Recompute::Blocks { "blocks" } else { "nothing" };
+    format!("{samples} at a time, {again} computed again")
+}

@@ -1,0 +1,74 @@
+//! One real step under a plan: what it holds and how long it takes.
+use std::convert::Infallible;
+use std::ops::Range;
+use std::time::Instant;
+
+use ndarray::{Array3, Array4};
+use rand::Rng;
+use rayon::prelude::*;
+
+use super::optimizer::Optimizer;
+use super::step::{self, StepSettings};
+use crate::config::{Device, Resolved};
+use crate::memory::meter;
+use crate::network::UNet;
+use crate::ops::cpu::pool::Keep;
+use crate::ops::cpu::worker::on_worker;
+use crate::patch::Sample;
+use crate::random::stream;
+
+/// What a probe found.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Probe {
+    /// Peak resident memory of the process over both steps, in bytes; `None` where the system does not tell.
+    pub peak_bytes: Option<u64>,
+    /// Of the second step: the first makes what the others find there.
+    pub seconds: f64,
+}
+
+/// Trains two steps on noise, with the levers of `resolved`, and throws the network away.
+///
+/// # Errors
+/// A sentence, where the device cannot be used.
+pub fn probe(resolved: &Resolved, device: Device) -> Result<Probe, String> {
+    let device = crate::device::open(device)?;
+    meter::reset_peak();
+    let _keep = Keep::new();
+    let train = &resolved.experiment.train;
+    let mut network = UNet::new(&resolved.plan, train.seed, &device);
+    let mut optimizer = Optimizer::new(train.optimizer, train.weight_decay);
+    let settings = StepSettings {
+        effective: resolved.experiment.batch.effective,
+        micro: resolved.micro,
+        recompute: resolved.recompute(),
+        activations: crate::device::float_type(resolved.activations),
+        ignore: None,
+        loss_scale: 1.0,
+        device,
+    };
+    let load = |range: Range<usize>| {
+        Ok::<_, Infallible>(range.into_par_iter().map(|number| noise(resolved, number)).collect())
+    };
+    let mut seconds = 0.0;
+    for _ in 0..2 {
+        let clock = Instant::now();
+        on_worker(|| {
+            let Ok(found) = step::gradient(&network, &settings, load);
+            optimizer.update(&mut network.parameters, found.gradients, 1.0, 0.0);
+        });
+        seconds = clock.elapsed().as_secs_f64();
+    }
+    Ok(Probe { peak_bytes: meter::peak_bytes(), seconds })
+}
+
+/// A sample of mean 0 and deviation 1 with all classes in it.
+fn noise(resolved: &Resolved, number: usize) -> Sample {
+    let [z, y, x] = resolved.patch;
+    let mut random = stream(0, "probe", 0, number as u64);
+    let mut uniform = || random.next_u32() as f32 / u32::MAX as f32;
+    let classes = resolved.plan.classes as f32;
+    Sample {
+        image: Array4::from_shape_simple_fn((resolved.plan.in_channels, z, y, x), || (uniform() - 0.5) * 12f32.sqrt()),
+        label: Array3::from_shape_simple_fn((z, y, x), || (uniform() * 0.9999 * classes) as u16),
+    }
+}
