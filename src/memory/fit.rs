@@ -63,7 +63,12 @@ pub fn choices(effective: usize, micro: Auto<usize>, recompute: Auto<Recompute>)
 ///
 /// # Errors
 /// No choice fits.
-pub fn fit(shape: &StepShape<'_>, choices: &[Levers], budget: Option<u64>, program: u64) -> Result<Fit, Option<Fit>> {
+pub fn fit(
+    shape: &StepShape<'_>,
+    choices: &[Levers],
+    budget: Option<u64>,
+    program: u64,
+) -> Result<Fit, Option<Box<Fit>>> {
     let mut smallest: Option<Fit> = None;
     for levers in choices {
         let Some(found) = Fit::of(shape, *levers, program) else { continue };
@@ -74,7 +79,7 @@ pub fn fit(shape: &StepShape<'_>, choices: &[Levers], budget: Option<u64>, progr
             smallest = Some(found);
         }
     }
-    Err(smallest)
+    Err(smallest.map(Box::new))
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Room {
 ///
 /// # Errors
 /// Nothing fits.
-pub fn set_levers(resolved: &mut Resolved, written: &Experiment, room: &Room) -> Result<Fit, Short> {
+pub fn set_levers(resolved: &mut Resolved, written: &Experiment, room: &Room) -> Result<Fit, Box<Short>> {
     let effective = resolved.experiment.batch.effective;
     // A batch norm holds only where the micro-batch is written.
     let micro = if resolved.norm.used == NormName::Batch { Auto::Value(resolved.micro) } else { written.batch.micro };
@@ -68,12 +68,12 @@ pub fn set_levers(resolved: &mut Resolved, written: &Experiment, room: &Room) ->
     let shape = room.step(resolved);
     let found = fit(&shape, &choices, room.budget, room.program).map_err(|smallest| {
         let least = Levers { micro: 1, recompute: Recompute::Blocks };
-        Short {
+        Box::new(Short {
             written: written.memory.budget,
             budget: room.budget.unwrap_or(u64::MAX),
-            smallest,
+            smallest: smallest.map(|smallest| *smallest),
             least: Fit::of(&shape, least, room.program),
-        }
+        })
     })?;
     set(resolved, found.levers);
     Ok(found)

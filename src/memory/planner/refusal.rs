@@ -17,10 +17,10 @@ pub struct Short {
     pub least: Option<Fit>,
 }
 
-impl From<Short> for ConfigError {
-    fn from(short: Short) -> Self {
+impl From<Box<Short>> for ConfigError {
+    fn from(short: Box<Short>) -> Self {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let Short { written, budget, smallest, least } = short;
+        let Short { written, budget, smallest, least } = *short;
         let there = match written {
             Auto::Value(size) => format!("memory.budget is {size}"),
             Auto::Auto => format!("{} MiB are free", budget >> 20),
