@@ -112,6 +112,7 @@ fn main() -> Result<(), String> {
     meter::reset_peak();
     let before = meter::resident_bytes().unwrap_or(0);
     let _keep = Keep::new();
+    optimizer.reserve(&network.parameters);
     let mut best = f64::INFINITY;
     for _ in 0..steps {
         let start = Instant::now();

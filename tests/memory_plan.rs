@@ -102,6 +102,7 @@ impl Case {
             device,
         };
         let _keep = Keep::new();
+        optimizer.reserve(&network.parameters);
         for _ in 0..5 {
             on_worker(|| {
                 let Ok(step) = gradient(&network, &settings, |range| Ok::<_, Infallible>(range.map(sample).collect()));

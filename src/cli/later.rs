@@ -8,9 +8,6 @@ use super::Exit;
 
 #[derive(Debug, Subcommand)]
 pub enum Later {
-    /// Show what a dataset and a budget lead to
-    #[command(hide = true, disable_help_flag = true)]
-    Plan(Rest),
     /// Compare two runs bit for bit
     #[command(hide = true, disable_help_flag = true)]
     Compare(Rest),
@@ -36,7 +33,6 @@ pub struct Rest {
 
 pub fn run(verb: &Later) -> anyhow::Result<Exit> {
     let (name, Rest { rest: _ }) = match verb {
-        Later::Plan(rest) => ("plan", rest),
         Later::Compare(rest) => ("compare", rest),
         Later::Reproduce(rest) => ("reproduce", rest),
         Later::Report(rest) => ("report", rest),

@@ -8,6 +8,7 @@ mod evaluate;
 mod interrupt;
 mod later;
 mod phantom;
+mod plan;
 mod predict;
 mod screen;
 pub mod terminal;
@@ -90,6 +91,7 @@ enum LogFormat {
 enum Verb {
     Phantom(phantom::PhantomArgs),
     Check(check::CheckArgs),
+    Plan(Box<plan::PlanArgs>),
     Train(Box<train::TrainArgs>),
     Predict(predict::PredictArgs),
     Evaluate(evaluate::EvaluateArgs),
@@ -110,6 +112,7 @@ pub fn run() -> Exit {
     let done = match cli.verb {
         Verb::Phantom(args) => phantom::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Plan(args) => plan::run(&args),
         Verb::Train(args) => train::run(*args, global),
         Verb::Predict(args) => predict::run(args, global),
         Verb::Evaluate(args) => evaluate::run(&args, global),

@@ -33,9 +33,14 @@ impl Fit {
         Some(Self { levers, step: rehearse(&shape)?, program })
     }
 
+    /// What the process holds beside the network and the pool.
+    pub fn around(&self) -> u64 {
+        self.program + AROUND
+    }
+
     /// The most that the process will hold during steps.
     pub fn peak(&self) -> u64 {
-        self.program + AROUND + self.step.total()
+        self.around() + self.step.total()
     }
 }
 

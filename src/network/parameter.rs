@@ -24,9 +24,24 @@ impl Parameter {
 
     /// As a convolution's weights; a parameter of another rank gets ones in front.
     pub fn weights(&self) -> Tensor<5> {
+        self.value.clone().reshape(self.weights_shape())
+    }
+
+    fn weights_shape(&self) -> [usize; 5] {
         let mut shape = [1; 5];
         shape[5 - self.shape.len()..].copy_from_slice(&self.shape);
-        self.value.clone().reshape(shape)
+        shape
+    }
+
+    /// Takes the memory of the gradient's sum beforehand, where that is the processor's.
+    pub fn reserve_gradient(&self) {
+        if self.value.device() != Device::flex() {
+            return;
+        }
+        match self.shape.len() {
+            1 => self.sink.reserve(&self.shape),
+            _ => self.sink.reserve(&self.weights_shape()),
+        }
     }
 
     /// The sum of gradients since the last call, flat; zeros where no backward pass reached it.

@@ -28,6 +28,11 @@ fn tensor<E: burn::tensor::Element>(values: Vec<E>, shape: Shape) -> FlexTensor 
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), E::dtype())
 }
 
+/// Zeros, in f32.
+pub(super) fn zeros(shape: Shape) -> FlexTensor {
+    tensor(vec![0.0f32; shape.num_elements()], shape)
+}
+
 /// A tensor whose every element its maker writes.
 fn unwritten<E: Element + burn::tensor::Element>(shape: Shape) -> FlexTensor {
     tensor(pool::unwritten::<E>(shape.num_elements()), shape)
@@ -139,7 +144,7 @@ fn add_conv_parameters<E: Element + burn::tensor::Element>(
 
 impl VolumeOps for Flex {
     fn volume_zeros(_like: FlexTensor, shape: Shape) -> FlexTensor {
-        tensor(vec![0.0f32; shape.num_elements()], shape)
+        zeros(shape)
     }
 
     fn volume_conv(

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Flex};
-use burn::tensor::Tensor;
+use burn::tensor::{Shape, Tensor};
 
 /// A gradient that backward passes add to. Clones share it.
 #[derive(Clone, Default)]
@@ -30,6 +30,11 @@ impl GradientSink {
             _ => zeros(),
         };
         *slot = Some(Box::new(add(sum)));
+    }
+
+    /// Makes the sum on the processor before anything is added, where there is none.
+    pub fn reserve(&self, shape: &[usize]) {
+        self.update::<Flex>(|| super::flex::zeros(Shape::from(shape.to_vec())), |sum| sum);
     }
 
     /// Takes the sum out, as the tensor of rank `D` that the operation's parameter is; `None` where nothing was added.

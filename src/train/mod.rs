@@ -5,6 +5,7 @@ mod error;
 mod folder;
 mod manifest;
 pub mod optimizer;
+mod plan;
 pub mod precision;
 mod probe;
 mod run_loop;
@@ -15,6 +16,7 @@ mod validation;
 
 pub use error::TrainError;
 pub use folder::{LoadedRun, RunFolder, checkpoint_path, load_run};
+pub use plan::{Plan, PlanOptions, Probed, plan};
 pub use probe::{Probe, probe};
 pub use samples::Samples;
 pub use session::{Event, Observer, Options, Outcome, StepReport, run};

@@ -28,6 +28,15 @@ impl Optimizer {
         Self { rule, weight_decay, updates: 0, state: Vec::new() }
     }
 
+    /// Makes the state of the first update beforehand: what stays should not come to lie between what goes.
+    pub fn reserve(&mut self, parameters: &[Parameter]) {
+        let tensors = self.state_names().len();
+        self.state.resize_with(parameters.len(), Vec::new);
+        for (parameter, state) in parameters.iter().zip(&mut self.state) {
+            state.resize_with(tensors, || zeros(&parameter.value));
+        }
+    }
+
     /// What each parameter's state tensors are called.
     pub fn state_names(&self) -> &'static [&'static str] {
         match self.rule {
@@ -66,13 +75,11 @@ impl Optimizer {
         let update = UpdateSpec { rate: learning_rate, decay: self.weight_decay, factor };
         let corrections = BETAS.map(|beta| 1.0 - libm::pow(beta, self.updates as f64));
         for ((parameter, gradient), state) in parameters.iter_mut().zip(gradients).zip(&mut self.state) {
-            // Not `Tensor::zeros`, which makes a copy.
-            let [length] = gradient.dims();
-            let zeros = || Tensor::from_data(TensorData::new(vec![0.0f32; length], [length]), &gradient.device());
+            let first = || zeros(&gradient);
             // Taken out, so that the only handles are here and the arithmetic runs in place.
             let value = std::mem::replace(&mut parameter.value, Tensor::zeros([1], &gradient.device()));
             let mut old = state.drain(..);
-            let mut next = || old.next().unwrap_or_else(zeros);
+            let mut next = || old.next().unwrap_or_else(first);
             match self.rule {
                 OptimizerName::Sgd => {
                     let velocity = next();
@@ -92,6 +99,12 @@ impl Optimizer {
             }
         }
     }
+}
+
+/// Zeros in the form of a flat tensor. Not by `Tensor::zeros`, which makes a copy.
+fn zeros(like: &Tensor<1>) -> Tensor<1> {
+    let [length] = like.dims();
+    Tensor::from_data(TensorData::new(vec![0.0f32; length], [length]), &like.device())
 }
 
 /// The norm over all gradients, in f64, summed in their order; not finite where one of them is not.

@@ -37,6 +37,7 @@ pub fn probe(resolved: &Resolved, device: Device) -> Result<Probe, String> {
     let train = &resolved.experiment.train;
     let mut network = UNet::new(&resolved.plan, train.seed, &device);
     let mut optimizer = Optimizer::new(train.optimizer, train.weight_decay);
+    optimizer.reserve(&network.parameters);
     let settings = StepSettings {
         effective: resolved.experiment.batch.effective,
         micro: resolved.micro,

@@ -112,6 +112,7 @@ impl Loop<'_> {
     pub fn steps(mut self) -> Result<Outcome, TrainError> {
         let (mut metrics, validated) = self.folder.metrics(self.step, self.total())?;
         let _keep = pool::Keep::new();
+        self.optimizer.reserve(&self.network.parameters);
         let mut trained = Duration::ZERO;
         let mut skipped = 0;
         let train = self.resolved.experiment.train.clone();

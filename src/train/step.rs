@@ -11,7 +11,7 @@ use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::blocks;
 use crate::config::Recompute;
-use crate::network::{BatchStatistics, Mode, UNet, head_weights};
+use crate::network::{BatchStatistics, Mode, Parameter, UNet, head_weights};
 use crate::ops::{self, LossSpec};
 use crate::patch::Sample;
 
@@ -56,6 +56,10 @@ pub fn gradient<E>(
 ) -> Result<StepGradient, E> {
     let heads = Heads::new(network);
     let labelled = heads.labelled(settings, &load)?;
+    if settings.micro < settings.effective {
+        // All sums are there from the second micro-batch on; made now, they lie together.
+        network.parameters.iter().for_each(Parameter::reserve_gradient);
+    }
     let mut statistics = BatchStatistics::default();
     let mut loss = 0.0;
     for start in (0..settings.effective).step_by(settings.micro.max(1)) {

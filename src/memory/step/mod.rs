@@ -3,9 +3,8 @@
 //! The step is gone through as it will run, with every large block it takes and gives back, in order, but without memory
 //! and arithmetic: tensors from the plan, the operations' scratch from the same cuts as the work itself
 //! ([`crate::ops::cpu::conv::room`]), and each block's place from the pool that the step itself uses
-//! ([`crate::ops::cpu::pool`]), so that the room lost between blocks is counted too. Steps are rehearsed
-//! until one leaves the pool as it found it: the optimizer's state comes with the first, and blocks then find their
-//! places. What must agree with the code is the order of takes and gives:
+//! ([`crate::ops::cpu::pool`]), so that the room lost between blocks is counted too. Steps are rehearsed until one leaves
+//! the pool as it found it: blocks find their places. What must agree with the code is the order of takes and gives:
 //! `tests/memory_plan.rs` holds it to measured steps.
 mod layers;
 mod pass;
@@ -68,10 +67,15 @@ const STEPS: usize = 8;
 pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
     // Nothing below overflows when all of a step's values together can be counted.
     let channels = shape.plan.stages.iter().map(|stage| stage.features).max()?.max(shape.plan.in_channels);
-    let voxels = shape.patch.iter().chain(&shape.source).try_fold(1usize, |all, edge| all.checked_mul((*edge).max(1)));
-    let values = voxels?.checked_mul(channels)?.checked_mul(shape.micro.max(1))?.checked_mul(shape.plan.classes.max(1));
-    values.filter(|values| *values < 1 << 50)?;
+    let [patch, source] = [shape.patch, shape.source]
+        .map(|size| size.iter().try_fold(1usize, |voxels, edge| voxels.checked_mul((*edge).max(1))));
+    let values = patch?.max(source?).checked_mul(channels)?.checked_mul(shape.micro.max(1))?;
+    let values = values.checked_mul(shape.plan.classes.max(1))?;
+    if values >= 1 << 50 {
+        return None;
+    }
     let mut walk = Walk::new(shape);
+    walk.begin();
     let mut free = Vec::new();
     for _ in 0..STEPS {
         walk.step();

@@ -140,6 +140,10 @@ impl<'a> Walk<'a> {
 
     pub fn step(&mut self) {
         let shape = self.shape;
+        if shape.micro < shape.effective {
+            self.at("samples", "");
+            (0..self.parameters().len()).for_each(|number| self.gradient(number));
+        }
         // A micro-batch takes what the one before took; the last may be smaller.
         let whole = SOME * shape.micro.max(1);
         let mut left =
@@ -206,26 +210,26 @@ impl<'a> Walk<'a> {
         held
     }
 
-    /// Parameters one after another; the first time the optimizer's state is made.
-    fn update(&mut self) {
+    /// The optimizer's state, which comes before the first step and stays.
+    pub fn begin(&mut self) {
         self.at("update", "");
-        let first = self.state.is_empty();
         let tensors = match self.shape.optimizer {
             OptimizerName::Sgd => 1,
             OptimizerName::Adamw => 2,
         };
-        let gradients = std::mem::take(&mut self.gradients);
-        let parameters = self.parameters();
-        for (gradient, length) in gradients.into_iter().zip(parameters) {
-            if first {
-                for _ in 0..tensors {
-                    let state = self.take(Part::Optimizer, 4 * length);
-                    self.state.push(state);
-                }
+        for length in self.parameters() {
+            for _ in 0..tensors {
+                let state = self.take(Part::Optimizer, 4 * length);
+                self.state.push(state);
             }
-            if let Some(gradient) = gradient {
-                self.give(gradient);
-            }
+        }
+    }
+
+    /// Parameters one after another.
+    fn update(&mut self) {
+        self.at("update", "");
+        for gradient in std::mem::take(&mut self.gradients).into_iter().flatten() {
+            self.give(gradient);
         }
     }
 
