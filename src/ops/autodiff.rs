@@ -142,17 +142,19 @@ impl<B: VolumeOps> Backward<B, 2> for Join {
             let gradient = gradient.clone();
             B::volume_joined_parameter_gradient(up, skip, skip_map, gradient, weight_sum, bias_sum, spec.conv)
         });
-        let up_channels = up_weights.shape()[1];
-        let (up, skip) = B::volume_joined_input_gradient(gradient, weights, spec.conv, up_channels);
-        if let Some(parent) = skip_parent {
-            grads.register::<B>(parent.id, skip);
-        }
+        // One after the other: each is as large as all that came up.
+        let (up_channels, channels) = (up_weights.shape()[1], weights.shape()[1]);
+        let up = B::volume_joined_input_gradient(gradient.clone(), weights.clone(), spec.conv, 0..up_channels);
         let bias = Shape::new([up_channels]);
         add_parameters::<B>(&sinks.up, up_weights.shape(), bias, &up_weights, |weight_sum, bias_sum| {
             B::volume_upsample_parameter_gradient(below, below_map, up.clone(), weight_sum, bias_sum, spec.up)
         });
         if let Some(parent) = below_parent {
             grads.register::<B>(parent.id, B::volume_upsample_input_gradient(up, up_weights, spec.up));
+        }
+        if let Some(parent) = skip_parent {
+            let skip = B::volume_joined_input_gradient(gradient, weights, spec.conv, up_channels..channels);
+            grads.register::<B>(parent.id, skip);
         }
     }
 }

@@ -1,4 +1,6 @@
 //! The names of the operations; see the functions in [`super`] for what they do.
+use std::ops::Range;
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
 use burn::tensor::Shape;
@@ -132,14 +134,16 @@ pub trait VolumeOps: Backend {
         default::conv::<Self>(Self::float_cat(vec![up, skip], 1), weights, bias, spec)
     }
 
-    /// The gradients of `up` and of what was read of `skip`; `up_channels` belong to the first.
+    /// The gradient of some of the channels that were read behind each other: those of `up`, or of what was read of `skip`.
     fn volume_joined_input_gradient(
         gradient: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         spec: ConvSpec,
-        up_channels: usize,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        default::joined_input_gradient::<Self>(gradient, weights, spec, up_channels)
+        channels: Range<usize>,
+    ) -> FloatTensor<Self> {
+        let shape = gradient.shape();
+        let weights = default::weights_of::<Self>(weights, channels);
+        Self::volume_conv_input_gradient(gradient, weights, spec, [shape[2], shape[3], shape[4]])
     }
 
     fn volume_joined_parameter_gradient(

@@ -2,6 +2,8 @@
 //!
 //! Convolutions run in the activation type, everything that sums runs in f32. Parameter gradients of a micro-batch are
 //! summed by the device, so here their bits may depend on the micro-batch.
+use std::ops::Range;
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
@@ -58,22 +60,12 @@ pub fn conv_input_gradient<B: Backend>(
     B::conv3d_x_backward(input, cast::<B>(weights, dtype), gradient, options)
 }
 
-/// The gradient of two inputs that were read behind each other; stride 1.
-pub fn joined_input_gradient<B: Backend>(
-    gradient: FloatTensor<B>,
-    weights: FloatTensor<B>,
-    spec: ConvSpec,
-    up_channels: usize,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let shape = gradient.shape();
-    let both = conv_input_gradient::<B>(gradient, weights, spec, [shape[2], shape[3], shape[4]]);
-    let shape = both.shape();
-    let part = |from: usize, to: usize| {
-        let mut slices = [0, 1, 2, 3, 4].map(|axis| Slice::new(0, Some(shape[axis] as isize), 1));
-        slices[1] = Slice::new(from as isize, Some(to as isize), 1);
-        B::float_slice(both.clone(), &slices)
-    };
-    (part(0, up_channels), part(up_channels, shape[1]))
+/// The weights of some input channels.
+pub fn weights_of<B: Backend>(weights: FloatTensor<B>, channels: Range<usize>) -> FloatTensor<B> {
+    let shape = weights.shape();
+    let mut slices = [0, 1, 2, 3, 4].map(|axis| Slice::new(0, Some(shape[axis] as isize), 1));
+    slices[1] = Slice::new(channels.start as isize, Some(channels.end as isize), 1);
+    B::float_slice(weights, &slices)
 }
 
 pub fn conv_parameter_gradient<B: Backend>(

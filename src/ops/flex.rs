@@ -219,26 +219,6 @@ impl VolumeOps for Flex {
         })
     }
 
-    fn volume_joined_input_gradient(
-        gradient: FlexTensor,
-        weights: FlexTensor,
-        spec: ConvSpec,
-        up_channels: usize,
-    ) -> (FlexTensor, FlexTensor) {
-        let (gradient, weights) = (dense(gradient), dense(weights));
-        let [batch, _, z, y, x] = gradient.shape().dims();
-        let channels = weights.shape()[1];
-        let shape = conv_shape([batch, channels, z, y, x], &weights.shape(), spec);
-        by_type!(gradient, E => {
-            let mut up = unwritten::<E>(Shape::new([batch, up_channels, z, y, x]));
-            let mut skip = unwritten::<E>(Shape::new([batch, channels - up_channels, z, y, x]));
-            let mut results = [part_mut::<E>(&mut up), part_mut::<E>(&mut skip)];
-            let gradient = [part::<E>(&gradient, None)];
-            conv::input_gradient(isa(), &shape, &gradient, weights.storage(), None, &mut results);
-            (up, skip)
-        })
-    }
-
     fn volume_joined_parameter_gradient(
         up: FlexTensor,
         skip: FlexTensor,

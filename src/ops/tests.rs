@@ -343,8 +343,8 @@ fn reading_is_a_pass_that_nobody_writes() {
             let expected = Flex::volume_conv(both.clone(), none(), w.clone(), b.clone(), plain, sinks());
             same("joined convolution", &found, &expected);
             let gradient = random("gradient", &found.shape(), dtype);
-            let (gradient_up, gradient_skip) =
-                Flex::volume_joined_input_gradient(gradient.clone(), w.clone(), fused, 3);
+            let part = |channels| Flex::volume_joined_input_gradient(gradient.clone(), w.clone(), fused, channels);
+            let (gradient_up, gradient_skip) = (part(0..3), part(3..3 + channels));
             let expected = Flex::volume_conv_input_gradient(gradient.clone(), w.clone(), plain, [z, y, x]);
             same("joined input gradient", &Flex::float_cat(vec![gradient_up, gradient_skip], 1), &expected);
             let found =

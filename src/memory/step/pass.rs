@@ -32,10 +32,8 @@ impl Walk<'_> {
             let inner = self.second_backward(level, samples, kept, gradient.take());
             // The graph's order: a head of the level below comes before what leads to that level.
             let head = logits.pop().map(|logits| self.head_backward(level + 1, samples, logits));
-            let (below, skip) = self.first_backward(level, samples, inner);
+            let (below, skip) = self.first_backward(level, samples, inner, head);
             gradient = Some(below);
-            // One is added to the other.
-            head.into_iter().for_each(|head| self.give(head));
             of_skips.push(skip);
         }
         for stage in (0..stages).rev() {
@@ -70,7 +68,7 @@ impl Walk<'_> {
                 gradient.replace(of_head).into_iter().for_each(|held| self.give(held));
             }
             let inner = self.second_backward(level, samples, kept, gradient.take());
-            let (from_below, skip) = self.first_backward(level, samples, inner);
+            let (from_below, skip) = self.first_backward(level, samples, inner, None);
             gradient = Some(from_below);
             of_skips.push(skip);
             below.pop().into_iter().for_each(|input| self.give(input));
@@ -172,8 +170,9 @@ impl Walk<'_> {
         inner
     }
 
-    /// A level's first convolution and its way up. Gives the gradients of what came from below and of the skip.
-    fn first_backward(&mut self, level: usize, samples: usize, inner: Held) -> (Held, Held) {
+    /// A level's first convolution and its way up. Gives the gradients of what came from below, to which that of its
+    /// `head` is added, and of the skip.
+    fn first_backward(&mut self, level: usize, samples: usize, inner: Held, head: Option<Held>) -> (Held, Held) {
         let activation = self.activation(level, samples);
         self.at("backward", format!("decoder.{level}.conv0"));
         let (up, conv0) = (self.up(level, samples), self.decoder(level, 0, samples));
@@ -182,16 +181,28 @@ impl Walk<'_> {
         self.run(up, Direction::Forward);
         self.run(conv0, Direction::Weights);
         self.give(came_up);
-        let of_up = self.take(Part::Layer, activation);
-        let of_skip = self.take(Part::Layer, activation);
-        self.run(conv0, Direction::Input);
-        self.give(inner);
+        let of_up = self.half_of_input(conv0, activation);
         self.at("backward", format!("decoder.{level}.up"));
         self.run(up, Direction::Weights);
         let below = self.take(Part::Layer, self.activation(level + 1, samples));
         self.run(up, Direction::Input);
         self.give(of_up);
+        // One is added to the other.
+        head.into_iter().for_each(|head| self.give(head));
+        self.at("backward", format!("decoder.{level}.conv0"));
+        let of_skip = self.half_of_input(conv0, activation);
+        self.give(inner);
         (below, of_skip)
+    }
+
+    /// The gradient of one half of what a level's first convolution reads, with a copy of its weights.
+    fn half_of_input(&mut self, mut conv: Layer, activation: usize) -> Held {
+        conv.shape.in_channels /= 2;
+        let weights = self.take(Part::Scratch, 4 * conv.shape.weights());
+        let gradient = self.take(Part::Layer, activation);
+        self.run(conv, Direction::Input);
+        self.give(weights);
+        gradient
     }
 
     /// Gives the gradient of the stage above's output; of the first stage nobody asks for one.
