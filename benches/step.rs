@@ -15,7 +15,7 @@ use voxfit::memory::step::{StepShape, rehearse};
 use voxfit::network::UNet;
 use voxfit::network::plan::{NetworkPlan, Norm, Stage};
 use voxfit::ops::cpu::isa::isa;
-use voxfit::ops::cpu::pool::{Keep, Pool};
+use voxfit::ops::cpu::pool::{self, Keep, Pool};
 use voxfit::ops::cpu::worker::on_worker;
 use voxfit::patch::Sample;
 use voxfit::random::stream;
@@ -109,6 +109,26 @@ fn main() -> Result<(), String> {
         loss_scale: if activations == FloatDType::F16 { 65536.0 } else { 1.0 },
         device,
     };
+    let shape = StepShape {
+        plan: &case.plan(),
+        patch: case.patch,
+        source: [0; 3],
+        effective: settings.effective,
+        micro: settings.micro,
+        activations: match activations {
+            FloatDType::F32 => Activations::F32,
+            FloatDType::F16 => Activations::F16,
+            _ => Activations::Bf16,
+        },
+        recompute,
+        optimizer: OptimizerName::Sgd,
+        threads: rayon::current_num_threads(),
+        isa: isa(),
+    };
+    let rehearsed = rehearse(&shape);
+    if let Some(bytes) = &rehearsed {
+        pool::set_border(bytes.border);
+    }
     meter::reset_peak();
     let before = meter::resident_bytes().unwrap_or(0);
     let _keep = Keep::new();
@@ -127,27 +147,16 @@ fn main() -> Result<(), String> {
     }
     let peak = meter::peak_bytes().unwrap_or(0).saturating_sub(before) as f64 / f64::from(1 << 20);
     let parameters = network.parameter_count();
-    let shape = StepShape {
-        plan: &case.plan(),
-        patch: case.patch,
-        source: [0; 3],
-        effective: settings.effective,
-        micro: settings.micro,
-        activations: match activations {
-            FloatDType::F32 => Activations::F32,
-            FloatDType::F16 => Activations::F16,
-            _ => Activations::Bf16,
-        },
-        recompute,
-        optimizer: OptimizerName::Sgd,
-        threads: rayon::current_num_threads(),
-        isa: isa(),
-    };
-    if let Some(bytes) = rehearse(&shape) {
+    if let Some(bytes) = rehearsed {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let parts = bytes.parts.map(|(part, bytes)| format!("{} {:.0}", part.name(), mib(bytes))).join(", ");
         let between = mib(bytes.between());
-        println!("rehearsed: +{:.0} MiB at {}: {parts}, free between {between:.0}", mib(bytes.pool), bytes.place);
+        println!(
+            "rehearsed: +{:.0} MiB at {}: {parts}, free between {between:.0}; border {:.0}",
+            mib(bytes.pool),
+            bytes.place,
+            mib(bytes.border as u64)
+        );
     }
     println!("{name} {precision}: parameters {parameters}, best step {best:.3} s, peak memory +{peak:.0} MiB");
     Ok(())

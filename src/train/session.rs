@@ -18,6 +18,7 @@ use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, fingerprint};
 use crate::memory::fit::Fit;
 use crate::memory::planner::{self, Room};
 use crate::network::UNet;
+use crate::ops::cpu::pool;
 use crate::ops::cpu::worker::on_worker;
 use crate::patch::augment::source_size;
 use crate::patch::sampler::Sampler;
@@ -216,7 +217,10 @@ fn fold(
 
     // Once more, with what the process holds by now.
     let fit = set_levers(&mut resolved, options)?;
-    fit.iter().for_each(|fit| tell_levers(fit, observer));
+    if let Some(fit) = &fit {
+        tell_levers(fit, observer);
+        pool::set_border(fit.step.border);
+    }
     let experiment = &resolved.experiment;
 
     let mut network = UNet::new(&resolved.plan, experiment.train.seed, &device);

@@ -47,6 +47,9 @@ pub struct StepBytes {
     pub parts: [(Part, u64); Part::COUNT],
     /// Where in the step the pool grew last.
     pub place: Place,
+    /// From which size on blocks should lie in an area of their own ([`crate::ops::cpu::pool::set_border`]), so that as
+    /// little as possible lies free between them.
+    pub border: usize,
 }
 
 impl StepBytes {
@@ -60,10 +63,14 @@ impl StepBytes {
     }
 }
 
+/// Borders that are tried, in bytes.
+const BORDERS: [usize; 10] =
+    [usize::MAX, 1 << 20, 2 << 20, 4 << 20, 8 << 20, 16 << 20, 32 << 20, 64 << 20, 128 << 20, 256 << 20];
+
 /// Most steps that are rehearsed.
 const STEPS: usize = 8;
 
-/// Rehearses steps until they repeat themselves. `None` where sizes are beyond what can be counted.
+/// Rehearses steps with the border between blocks that leaves the least free. `None` where sizes are beyond what can be counted.
 pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
     // Nothing below overflows when all of a step's values together can be counted.
     let channels = shape.plan.stages.iter().map(|stage| stage.features).max()?.max(shape.plan.in_channels);
@@ -74,7 +81,13 @@ pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
     if values >= 1 << 50 {
         return None;
     }
-    let mut walk = Walk::new(shape);
+    let of_border = |border: usize| steps(Walk::new(shape, border));
+    // The first of equals: no border, then the smallest.
+    BORDERS.map(of_border).into_iter().min_by_key(|found| found.pool)
+}
+
+/// Steps until they repeat themselves.
+fn steps(mut walk: Walk<'_>) -> StepBytes {
     walk.begin();
     let mut free = Vec::new();
     for _ in 0..STEPS {
@@ -85,5 +98,5 @@ pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
         }
         free = now;
     }
-    Some(walk.found())
+    walk.found()
 }

@@ -70,6 +70,7 @@ const SOME: usize = 4;
 /// The rehearsal's state.
 pub(super) struct Walk<'a> {
     pub shape: &'a StepShape<'a>,
+    border: usize,
     pool: Rehearsal,
     live: [u64; Part::COUNT],
     place: Place,
@@ -80,10 +81,12 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(shape: &'a StepShape<'a>) -> Self {
+    /// With a pool whose largest blocks begin at `border` bytes.
+    pub fn new(shape: &'a StepShape<'a>, border: usize) -> Self {
         Self {
             shape,
-            pool: Rehearsal::new(),
+            border,
+            pool: Rehearsal::new(border),
             live: [0; Part::COUNT],
             place: Place { pass: "samples", layer: String::new() },
             most: None,
@@ -104,7 +107,13 @@ impl<'a> Walk<'a> {
         if self.pool.owned() > before || self.most.is_none() {
             let parts = Part::ALL.map(|part| (part, self.live[part as usize]));
             let pool = self.pool.owned() as u64;
-            self.most = Some(StepBytes { weights: self.weights(), pool, parts, place: self.place.clone() });
+            self.most = Some(StepBytes {
+                weights: self.weights(),
+                pool,
+                parts,
+                place: self.place.clone(),
+                border: self.border,
+            });
         }
         Held { block, part }
     }
@@ -244,6 +253,7 @@ impl<'a> Walk<'a> {
 
     pub fn found(self) -> StepBytes {
         let weights = self.weights();
-        self.most.unwrap_or(StepBytes { weights, pool: 0, parts: Part::ALL.map(|part| (part, 0)), place: self.place })
+        let (place, border) = (self.place, self.border);
+        self.most.unwrap_or(StepBytes { weights, pool: 0, parts: Part::ALL.map(|part| (part, 0)), place, border })
     }
 }

@@ -6,7 +6,7 @@ use crate::config::Recompute;
 
 /// Floating-point operations of a step by stage (of the finer side where a layer joins two).
 pub fn flop(shape: &StepShape<'_>) -> Vec<f64> {
-    let walk = Walk::new(shape);
+    let walk = Walk::new(shape, usize::MAX);
     let again = u32::from(shape.recompute == Recompute::Blocks);
     let stages = shape.plan.stages.len();
     let levels = stages - 1;

@@ -46,6 +46,12 @@ pub fn release() {
     spans().release();
 }
 
+/// Sets from which size on blocks lie in an area of their own, in bytes. Which is best depends on the step; a rehearsal
+/// tells.
+pub fn set_border(bytes: usize) {
+    spans().border = bytes;
+}
+
 /// Bytes that the pool has of the system, and the most that were in use at once.
 pub fn bytes() -> (usize, usize) {
     let spans = spans();

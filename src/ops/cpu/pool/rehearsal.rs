@@ -20,9 +20,11 @@ pub struct Block {
 }
 
 impl Rehearsal {
-    #[allow(clippy::new_without_default, reason = "a new pool is no default of anything")]
-    pub fn new() -> Self {
-        Self { spans: Box::new(Spans::new(NOWHERE)) }
+    /// `border` as in [`super::set_border`].
+    pub fn new(border: usize) -> Self {
+        let mut spans = Box::new(Spans::new(NOWHERE));
+        spans.border = border;
+        Self { spans }
     }
 
     /// A block of `bytes`.
@@ -61,7 +63,7 @@ mod tests {
 
     #[test]
     fn counts_and_holds_nothing() {
-        let mut pool = Rehearsal::new();
+        let mut pool = Rehearsal::new(usize::MAX);
         let large = pool.take(1 << 50);
         let small = pool.take(100);
         assert_eq!(pool.owned(), 1 << 50);

@@ -6,6 +6,8 @@ const REGION: usize = 2 << 20;
 /// Where the first region is asked for: far from where a system puts things of its own accord (16 TiB), so that it can
 /// grow in one piece and blocks of any size fit between others.
 const HOME: usize = if usize::BITS > 32 { 1 << (usize::BITS - 20) } else { 0 };
+/// Where the first region for blocks from the border on is asked for (32 TiB); what lies beyond is their area.
+const HOME_OF_LARGEST: usize = 2 * HOME;
 /// Most pieces that free memory is kept track of in, and most regions; beyond, the system's allocator helps out.
 const PIECES: usize = 2048;
 
@@ -83,6 +85,8 @@ pub(super) struct Spans {
     pub owned: Table,
     used: usize,
     pub peak: usize,
+    /// Blocks of at least this many bytes have an area of their own: small ones that stay do not break the gaps in it.
+    pub border: usize,
     pages: Pages,
 }
 
@@ -99,7 +103,7 @@ pub(super) const SYSTEM: Pages = Pages { map, unmap };
 
 impl Spans {
     pub const fn new(pages: Pages) -> Self {
-        Self { free: Table::new(), owned: Table::new(), used: 0, peak: 0, pages }
+        Self { free: Table::new(), owned: Table::new(), used: 0, peak: 0, border: usize::MAX, pages }
     }
 
     /// Free pieces, start and size, in order of address.
@@ -109,9 +113,11 @@ impl Spans {
 
     /// A block of `size` bytes, whole pages.
     pub fn take(&mut self, size: usize) -> Option<usize> {
-        // Best fit, at the lowest address among equals.
+        // Best fit in its area, at the lowest address among equals.
+        let border = self.border;
         let best = |free: &Table| {
-            (0..free.count).filter(|index| free.pieces[*index].1 >= size).min_by_key(|index| free.pieces[*index].1)
+            let fits = |index: &usize| free.pieces[*index].1 >= size && area(free.pieces[*index].0) == (size >= border);
+            (0..free.count).filter(fits).min_by_key(|index| free.pieces[*index].1)
         };
         let index = match best(&self.free) {
             Some(index) => index,
@@ -140,14 +146,17 @@ impl Spans {
         }
     }
 
-    /// Asks the system for as much as `size` lacks of what is free at the end of the last region, behind which the new
+    /// Asks the system for as much as `size` lacks of what is free at the end of its area's last region, behind which the new
     /// pages come to lie where that place is not taken.
     fn grow(&mut self, size: usize) -> Option<()> {
         if self.free.count == PIECES || self.owned.count == PIECES {
             return None;
         }
-        let end = self.owned.as_slice().last().map_or(HOME, |(start, size)| start + size);
-        let tail = self.free.as_slice().last().filter(|(start, size)| start + size == end).map_or(0, |(_, size)| *size);
+        let largest = size >= self.border;
+        let last = |table: &Table| table.as_slice().iter().rev().find(|piece| area(piece.0) == largest).copied();
+        let home = if largest { HOME_OF_LARGEST } else { HOME };
+        let end = last(&self.owned).map_or(home, |(start, size)| start + size);
+        let tail = last(&self.free).filter(|(start, size)| start + size == end).map_or(0, |(_, size)| size);
         let missing = (size - tail).checked_next_multiple_of(REGION)?;
         let (start, size) = match (self.pages.map)(end, missing) {
             Some(start) if start == end => (start, missing),
@@ -172,6 +181,11 @@ impl Spans {
             }
         }
     }
+}
+
+/// Whether an address is in the area of the largest blocks.
+fn area(start: usize) -> bool {
+    HOME_OF_LARGEST > 0 && start >= HOME_OF_LARGEST
 }
 
 /// Fresh pages of the system, huge ones where it has them to spare, at `place` if nothing is there.
