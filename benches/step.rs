@@ -127,7 +127,7 @@ fn main() -> Result<(), String> {
     };
     let rehearsed = rehearse(&shape);
     if let Some(bytes) = &rehearsed {
-        pool::set_border(bytes.border);
+        pool::set_arena(bytes.arena);
     }
     meter::reset_peak();
     let before = meter::resident_bytes().unwrap_or(0);
@@ -151,12 +151,7 @@ fn main() -> Result<(), String> {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let parts = bytes.parts.map(|(part, bytes)| format!("{} {:.0}", part.name(), mib(bytes))).join(", ");
         let between = mib(bytes.between());
-        println!(
-            "rehearsed: +{:.0} MiB at {}: {parts}, free between {between:.0}; border {:.0}",
-            mib(bytes.pool),
-            bytes.place,
-            mib(bytes.border as u64)
-        );
+        println!("rehearsed: +{:.0} MiB at {}: {parts}, free between {between:.0}", mib(bytes.pool), bytes.place);
     }
     println!("{name} {precision}: parameters {parameters}, best step {best:.3} s, peak memory +{peak:.0} MiB");
     Ok(())

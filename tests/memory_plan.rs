@@ -101,7 +101,7 @@ impl Case {
             loss_scale: 1.0,
             device,
         };
-        pool::set_border(self.predicted().border);
+        pool::set_arena(self.predicted().arena);
         let _keep = Keep::new();
         optimizer.reserve(&network.parameters);
         for _ in 0..5 {

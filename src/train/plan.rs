@@ -61,7 +61,7 @@ pub fn plan(options: &PlanOptions, stop: &AtomicBool) -> Result<Plan, TrainError
     let speed = speed(&room.step(&planned.resolved));
     let mut probed = None;
     if options.probe {
-        let measured = probe(&planned.resolved, planned.fit.step.border, Device::Cpu)
+        let measured = probe(&planned.resolved, planned.fit.step.arena, Device::Cpu)
             .map_err(|problem| TrainError::run(&options.dataset, "no step was tried", problem))?;
         let predicted = planned.fit.peak();
         let found = measured.peak_bytes.unwrap_or(predicted);

@@ -12,7 +12,7 @@ use super::step::{self, StepSettings};
 use crate::config::{Device, Resolved};
 use crate::memory::meter;
 use crate::network::UNet;
-use crate::ops::cpu::pool::{self, Keep};
+use crate::ops::cpu::pool::{self, Arena, Keep};
 use crate::ops::cpu::worker::on_worker;
 use crate::patch::Sample;
 use crate::random::stream;
@@ -26,14 +26,14 @@ pub struct Probe {
     pub seconds: f64,
 }
 
-/// Trains two steps on noise, with the levers of `resolved` and the pool's `border` in bytes, and throws the network away.
+/// Trains two steps on noise, with the levers of `resolved` and the pool's `arena`, and throws the network away.
 ///
 /// # Errors
 /// A sentence, where the device cannot be used.
-pub fn probe(resolved: &Resolved, border: usize, device: Device) -> Result<Probe, String> {
+pub fn probe(resolved: &Resolved, arena: Arena, device: Device) -> Result<Probe, String> {
     let device = crate::device::open(device)?;
     meter::reset_peak();
-    pool::set_border(border);
+    pool::set_arena(arena);
     let _keep = Keep::new();
     let train = &resolved.experiment.train;
     let mut network = UNet::new(&resolved.plan, train.seed, &device);

@@ -219,7 +219,7 @@ fn fold(
     let fit = set_levers(&mut resolved, options)?;
     if let Some(fit) = &fit {
         tell_levers(fit, observer);
-        pool::set_border(fit.step.border);
+        pool::set_arena(fit.step.arena);
     }
     let experiment = &resolved.experiment;
 

@@ -14,6 +14,7 @@ pub mod work;
 use crate::config::{Activations, OptimizerName, Recompute};
 use crate::network::plan::NetworkPlan;
 use crate::ops::cpu::isa::Isa;
+use crate::ops::cpu::pool::{Arena, REGION};
 
 use walk::Walk;
 pub use walk::{Part, Place};
@@ -41,15 +42,14 @@ pub struct StepShape<'a> {
 pub struct StepBytes {
     /// Weights, which are there before the step.
     pub weights: u64,
-    /// What the pool has of the system by then: all parts, and what lies free between them.
+    /// What the pool has of the system: all parts, and what lies free between them.
     pub pool: u64,
     /// Of that, by part.
     pub parts: [(Part, u64); Part::COUNT],
-    /// Where in the step the pool grew last.
+    /// Where in the step the most is held.
     pub place: Place,
-    /// From which size on blocks should lie in an area of their own ([`crate::ops::cpu::pool::set_border`]), so that as
-    /// little as possible lies free between them.
-    pub border: usize,
+    /// How blocks should lie ([`crate::ops::cpu::pool::set_arena`]), so that as little as possible lies free between them.
+    pub arena: Arena,
 }
 
 impl StepBytes {
@@ -64,13 +64,14 @@ impl StepBytes {
 }
 
 /// Borders that are tried, in bytes.
-const BORDERS: [usize; 10] =
-    [usize::MAX, 1 << 20, 2 << 20, 4 << 20, 8 << 20, 16 << 20, 32 << 20, 64 << 20, 128 << 20, 256 << 20];
+const BORDERS: [usize; 5] = [1 << 20, 4 << 20, 16 << 20, 32 << 20, 64 << 20];
+/// Arenas that are tried for each.
+const TRIES: u64 = 16;
 
 /// Most steps that are rehearsed.
 const STEPS: usize = 8;
 
-/// Rehearses steps with the border between blocks that leaves the least free. `None` where sizes are beyond what can be counted.
+/// Rehearses steps with blocks laid out so that the least lies free between them. `None` where sizes are beyond what can be counted.
 pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
     // Nothing below overflows when all of a step's values together can be counted.
     let channels = shape.plan.stages.iter().map(|stage| stage.features).max()?.max(shape.plan.in_channels);
@@ -81,9 +82,22 @@ pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
     if values >= 1 << 50 {
         return None;
     }
-    let of_border = |border: usize| steps(Walk::new(shape, border));
-    // The first of equals: no border, then the smallest.
-    BORDERS.map(of_border).into_iter().min_by_key(|found| found.pool)
+    let fitted = steps(Walk::new(shape, Arena::NONE));
+    let held: u64 = fitted.parts.iter().map(|(_, bytes)| bytes).sum();
+    Some(BORDERS.into_iter().fold(fitted, |best, border| smaller(shape, border, held, best)))
+}
+
+/// With an arena no larger than the best so far: the smallest that holds a step whose blocks come to `held` bytes.
+fn smaller(shape: &StepShape<'_>, border: usize, held: u64, best: StepBytes) -> StepBytes {
+    let region = REGION as u64;
+    let first = held.next_multiple_of(region);
+    let step = ((best.pool - held) / TRIES).next_multiple_of(region).max(region);
+    let mut sizes = (0..TRIES).map(|number| first + number * step).take_while(|bytes| *bytes < best.pool);
+    let found = sizes.find_map(|bytes| {
+        let found = steps(Walk::new(shape, Arena { bytes: usize::try_from(bytes).ok()?, border }));
+        (found.pool == bytes).then_some(found)
+    });
+    found.unwrap_or(best)
 }
 
 /// Steps until they repeat themselves.

@@ -2,7 +2,7 @@
 use super::{StepBytes, StepShape};
 use crate::config::{OptimizerName, Recompute};
 use crate::ops::cpu::conv::room::Room;
-use crate::ops::cpu::pool::{Block, Rehearsal};
+use crate::ops::cpu::pool::{Arena, Block, Rehearsal};
 
 /// What a block is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -70,26 +70,28 @@ const SOME: usize = 4;
 /// The rehearsal's state.
 pub(super) struct Walk<'a> {
     pub shape: &'a StepShape<'a>,
-    border: usize,
+    arena: Arena,
     pool: Rehearsal,
     live: [u64; Part::COUNT],
     place: Place,
-    most: Option<StepBytes>,
+    /// When the most was held: how much, of what and where.
+    most: (u64, [u64; Part::COUNT], Place),
     /// By parameter number, while a step's gradients are summed.
     pub gradients: Vec<Option<Held>>,
     state: Vec<Held>,
 }
 
 impl<'a> Walk<'a> {
-    /// With a pool whose largest blocks begin at `border` bytes.
-    pub fn new(shape: &'a StepShape<'a>, border: usize) -> Self {
+    /// With a pool whose blocks lie so.
+    pub fn new(shape: &'a StepShape<'a>, arena: Arena) -> Self {
+        let place = Place { pass: "samples", layer: String::new() };
         Self {
             shape,
-            border,
-            pool: Rehearsal::new(border),
+            arena,
+            pool: Rehearsal::new(arena),
             live: [0; Part::COUNT],
-            place: Place { pass: "samples", layer: String::new() },
-            most: None,
+            most: (0, [0; Part::COUNT], place.clone()),
+            place,
             gradients: Vec::new(),
             state: Vec::new(),
         }
@@ -101,19 +103,11 @@ impl<'a> Walk<'a> {
     }
 
     pub fn take(&mut self, part: Part, bytes: usize) -> Held {
-        let before = self.pool.owned();
         let block = self.pool.take(bytes);
         self.live[part as usize] += bytes as u64;
-        if self.pool.owned() > before || self.most.is_none() {
-            let parts = Part::ALL.map(|part| (part, self.live[part as usize]));
-            let pool = self.pool.owned() as u64;
-            self.most = Some(StepBytes {
-                weights: self.weights(),
-                pool,
-                parts,
-                place: self.place.clone(),
-                border: self.border,
-            });
+        let held: u64 = self.live.iter().sum();
+        if held > self.most.0 {
+            self.most = (held, self.live, self.place.clone());
         }
         Held { block, part }
     }
@@ -252,8 +246,13 @@ impl<'a> Walk<'a> {
     }
 
     pub fn found(self) -> StepBytes {
-        let weights = self.weights();
-        let (place, border) = (self.place, self.border);
-        self.most.unwrap_or(StepBytes { weights, pool: 0, parts: Part::ALL.map(|part| (part, 0)), place, border })
+        let (_, live, place) = &self.most;
+        StepBytes {
+            weights: self.weights(),
+            pool: self.pool.owned() as u64,
+            parts: Part::ALL.map(|part| (part, live[part as usize])),
+            place: place.clone(),
+            arena: self.arena,
+        }
     }
 }

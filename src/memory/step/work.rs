@@ -3,10 +3,11 @@ use super::StepShape;
 use super::layers::Layer;
 use super::walk::Walk;
 use crate::config::Recompute;
+use crate::ops::cpu::pool::Arena;
 
 /// Floating-point operations of a step by stage (of the finer side where a layer joins two).
 pub fn flop(shape: &StepShape<'_>) -> Vec<f64> {
-    let walk = Walk::new(shape, usize::MAX);
+    let walk = Walk::new(shape, Arena::NONE);
     let again = u32::from(shape.recompute == Recompute::Blocks);
     let stages = shape.plan.stages.len();
     let levels = stages - 1;

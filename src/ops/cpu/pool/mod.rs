@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use rehearsal::{Block, Rehearsal};
+pub use spans::{Arena, REGION};
 use spans::{PAGE, SYSTEM, Spans};
 
 /// Blocks from this size on are large, in bytes.
@@ -46,10 +47,9 @@ pub fn release() {
     spans().release();
 }
 
-/// Sets from which size on blocks lie in an area of their own, in bytes. Which is best depends on the step; a rehearsal
-/// tells.
-pub fn set_border(bytes: usize) {
-    spans().border = bytes;
+/// Sets where blocks come to lie from now on. What is best depends on the step; a rehearsal tells.
+pub fn set_arena(arena: Arena) {
+    spans().arena = arena;
 }
 
 /// Bytes that the pool has of the system, and the most that were in use at once.

@@ -1,6 +1,6 @@
 //! The pool without memory: what blocks, asked for and given back in some order, would make it ask of the system.
 use super::LARGE;
-use super::spans::{PAGE, Pages, Spans};
+use super::spans::{Arena, PAGE, Pages, Spans};
 
 /// Pages that nobody has, always where they are wished for.
 const NOWHERE: Pages = Pages { map: |place, _| Some(place), unmap: |_, _| {} };
@@ -20,10 +20,10 @@ pub struct Block {
 }
 
 impl Rehearsal {
-    /// `border` as in [`super::set_border`].
-    pub fn new(border: usize) -> Self {
+    /// A pool whose blocks lie so.
+    pub fn new(arena: Arena) -> Self {
         let mut spans = Box::new(Spans::new(NOWHERE));
-        spans.border = border;
+        spans.arena = arena;
         Self { spans }
     }
 
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn counts_and_holds_nothing() {
-        let mut pool = Rehearsal::new(usize::MAX);
+        let mut pool = Rehearsal::new(Arena::NONE);
         let large = pool.take(1 << 50);
         let small = pool.take(100);
         assert_eq!(pool.owned(), 1 << 50);

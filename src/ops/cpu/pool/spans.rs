@@ -2,12 +2,10 @@
 /// Spans begin and end at multiples of this.
 pub(super) const PAGE: usize = 4096;
 /// Pages are asked of the system in multiples of this, the size of a huge page.
-const REGION: usize = 2 << 20;
+pub const REGION: usize = 2 << 20;
 /// Where the first region is asked for: far from where a system puts things of its own accord (16 TiB), so that it can
 /// grow in one piece and blocks of any size fit between others.
 const HOME: usize = if usize::BITS > 32 { 1 << (usize::BITS - 20) } else { 0 };
-/// Where the first region for blocks from the border on is asked for (32 TiB); what lies beyond is their area.
-const HOME_OF_LARGEST: usize = 2 * HOME;
 /// Most pieces that free memory is kept track of in, and most regions; beyond, the system's allocator helps out.
 const PIECES: usize = 2048;
 
@@ -79,14 +77,28 @@ impl Table {
     }
 }
 
+/// Where blocks come to lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arena {
+    /// Bytes that are asked for at once, a multiple of [`REGION`]; of 0 blocks go where they fit best.
+    pub bytes: usize,
+    /// Blocks of at least this many bytes lie at the arena's beginning, smaller ones at its end: small ones that stay do not
+    /// break the gaps between large ones, and both have the middle.
+    pub border: usize,
+}
+
+impl Arena {
+    /// Best fit.
+    pub const NONE: Self = Self { bytes: 0, border: 0 };
+}
+
 pub(super) struct Spans {
     free: Table,
     /// What the system has given.
     pub owned: Table,
     used: usize,
     pub peak: usize,
-    /// Blocks of at least this many bytes have an area of their own: small ones that stay do not break the gaps in it.
-    pub border: usize,
+    pub arena: Arena,
     pages: Pages,
 }
 
@@ -103,7 +115,7 @@ pub(super) const SYSTEM: Pages = Pages { map, unmap };
 
 impl Spans {
     pub const fn new(pages: Pages) -> Self {
-        Self { free: Table::new(), owned: Table::new(), used: 0, peak: 0, border: usize::MAX, pages }
+        Self { free: Table::new(), owned: Table::new(), used: 0, peak: 0, arena: Arena::NONE, pages }
     }
 
     /// Free pieces, start and size, in order of address.
@@ -111,25 +123,34 @@ impl Spans {
         self.free.as_slice()
     }
 
+    /// The free piece to take `size` bytes of, and whether of its end.
+    fn find(&self, size: usize) -> Option<(usize, bool)> {
+        let mut fits = (0..self.free.count).filter(|index| self.free.pieces[*index].1 >= size);
+        if self.arena.bytes == 0 {
+            // Best fit, at the lowest address among equals.
+            fits.min_by_key(|index| self.free.pieces[*index].1).map(|index| (index, false))
+        } else if size >= self.arena.border {
+            fits.next().map(|index| (index, false))
+        } else {
+            fits.next_back().map(|index| (index, true))
+        }
+    }
+
     /// A block of `size` bytes, whole pages.
     pub fn take(&mut self, size: usize) -> Option<usize> {
-        // Best fit in its area, at the lowest address among equals.
-        let border = self.border;
-        let best = |free: &Table| {
-            let fits = |index: &usize| free.pieces[*index].1 >= size && area(free.pieces[*index].0) == (size >= border);
-            (0..free.count).filter(fits).min_by_key(|index| free.pieces[*index].1)
-        };
-        let index = match best(&self.free) {
-            Some(index) => index,
+        let found = match self.find(size) {
+            Some(found) => found,
             None => {
                 self.grow(size)?;
-                best(&self.free)?
+                self.find(size)?
             }
         };
-        let (start, length) = self.free.remove(index);
+        let (index, from_end) = found;
+        let (first, length) = self.free.remove(index);
+        let start = if from_end { first + length - size } else { first };
         if length > size {
             // There is room: a piece has just been taken out.
-            self.free.insert(start + size, length - size);
+            self.free.insert(if from_end { first } else { start + size }, length - size);
         }
         self.used += size;
         self.peak = self.peak.max(self.used);
@@ -146,17 +167,20 @@ impl Spans {
         }
     }
 
-    /// Asks the system for as much as `size` lacks of what is free at the end of its area's last region, behind which the new
+    /// Asks the system for as much as `size` lacks of what is free at the end of the last region, behind which the new
     /// pages come to lie where that place is not taken.
     fn grow(&mut self, size: usize) -> Option<()> {
         if self.free.count == PIECES || self.owned.count == PIECES {
             return None;
         }
-        let largest = size >= self.border;
-        let last = |table: &Table| table.as_slice().iter().rev().find(|piece| area(piece.0) == largest).copied();
-        let home = if largest { HOME_OF_LARGEST } else { HOME };
-        let end = last(&self.owned).map_or(home, |(start, size)| start + size);
-        let tail = last(&self.free).filter(|(start, size)| start + size == end).map_or(0, |(_, size)| size);
+        if self.fill() {
+            return Some(());
+        }
+        let end = self.owned.as_slice().last().map_or(HOME, |(start, size)| start + size);
+        let tail = self.free.as_slice().last().filter(|(start, size)| start + size == end).map_or(0, |(_, size)| *size);
+        if tail >= size {
+            return Some(());
+        }
         let missing = (size - tail).checked_next_multiple_of(REGION)?;
         let (start, size) = match (self.pages.map)(end, missing) {
             Some(start) if start == end => (start, missing),
@@ -172,6 +196,35 @@ impl Spans {
         Some(())
     }
 
+    /// Asks the system for what the arena lacks; false where it lacks nothing, or cannot be had.
+    fn fill(&mut self) -> bool {
+        let (mut at, end) = (HOME, HOME + self.arena.bytes);
+        let mut filled = false;
+        while at < end {
+            let after = self.owned.after(at);
+            if let Some((start, size)) = after.checked_sub(1).map(|index| self.owned.pieces[index])
+                && start + size > at
+            {
+                at = start + size;
+                continue;
+            }
+            let until = self.owned.as_slice().get(after).map_or(end, |piece| piece.0.min(end));
+            match (self.pages.map)(at, until - at) {
+                Some(start) if start == at && self.free.count < PIECES && self.owned.count < PIECES => {
+                    self.owned.insert(at, until - at);
+                    self.free.insert(at, until - at);
+                    filled = true;
+                }
+                elsewhere => {
+                    elsewhere.inspect(|start| (self.pages.unmap)(*start, until - at));
+                    return filled;
+                }
+            }
+            at = until;
+        }
+        filled
+    }
+
     pub fn release(&mut self) {
         for index in (0..self.free.count).rev() {
             let (start, size) = self.free.pieces[index];
@@ -181,11 +234,6 @@ impl Spans {
             }
         }
     }
-}
-
-/// Whether an address is in the area of the largest blocks.
-fn area(start: usize) -> bool {
-    HOME_OF_LARGEST > 0 && start >= HOME_OF_LARGEST
 }
 
 /// Fresh pages of the system, huge ones where it has them to spare, at `place` if nothing is there.
