@@ -215,7 +215,8 @@ fn fold(
     let tell = |done, total| observer.event(Event::Preparing { done, total });
     let store = Store::open_or_prepare_until(cache, dataset, &resolved.preparation, DEFAULT_MEMORY, &tell, stop)?;
 
-    // Once more, with what the process holds by now.
+    // Once more, with what the process holds by now, without what preparing has left behind.
+    pool::release();
     let fit = set_levers(&mut resolved, options)?;
     if let Some(fit) = &fit {
         tell_levers(fit, observer);
