@@ -137,7 +137,9 @@ fn main() -> Result<(), String> {
     for _ in 0..steps {
         let start = Instant::now();
         on_worker(|| {
-            let step = gradient(&network, &settings, |range| Ok::<_, Infallible>(samples[range].to_vec()));
+            let step = gradient(&network, &settings, |range: std::ops::Range<usize>| {
+                Ok::<_, Infallible>(samples[range].to_vec())
+            });
             let Ok(step) = step;
             let norm = global_norm(&step.gradients) / f64::from(settings.loss_scale);
             let factor = clip_factor(norm, 12.0) / f64::from(settings.loss_scale);

@@ -66,7 +66,7 @@ fn help_lists_the_verbs_that_work() {
         .take_while(|line| !line.trim().is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(listed, ["phantom", "check", "train", "predict", "evaluate", "devices", "clean", "help"]);
+    assert_eq!(listed, ["phantom", "check", "plan", "train", "predict", "evaluate", "devices", "clean", "help"]);
     for verb in ["phantom", "check", "train", "predict", "evaluate", "devices", "clean"] {
         let help = output(&[verb, "--help"]);
         let text = stdout(&help);

@@ -106,7 +106,9 @@ impl Case {
         optimizer.reserve(&network.parameters);
         for _ in 0..5 {
             on_worker(|| {
-                let Ok(step) = gradient(&network, &settings, |range| Ok::<_, Infallible>(range.map(sample).collect()));
+                let Ok(step) = gradient(&network, &settings, |range: std::ops::Range<usize>| {
+                    Ok::<_, Infallible>(range.map(sample).collect())
+                });
                 optimizer.update(&mut network.parameters, step.gradients, 1.0, 0.01);
             });
         }

@@ -63,6 +63,20 @@ pub fn choices(effective: usize, micro: Auto<usize>, recompute: Auto<Recompute>)
         .collect()
 }
 
+/// Choices that hold less, in the order in which they are tried when a step may not hold what it does: fewer samples at
+/// once, then more computed again. Of a batch norm the samples are part of the result and stay.
+pub fn smaller(from: Levers, batch_norm: bool) -> Vec<Levers> {
+    let halves = |from: usize| std::iter::successors(Some(from), |micro| (*micro > 1).then(|| micro / 2));
+    let micros: Vec<usize> = if batch_norm { vec![from.micro] } else { halves(from.micro).collect() };
+    let mut choices: Vec<Levers> = Vec::new();
+    for recompute in [from.recompute, Recompute::Blocks] {
+        choices.extend(micros.iter().map(|micro| Levers { micro: *micro, recompute }));
+    }
+    choices.retain(|levers| *levers != from);
+    choices.dedup();
+    choices
+}
+
 /// The first of the choices that fits into `budget` (bytes; `None` is without end). The error is the smallest, `None` where
 /// not even that can be counted.
 ///
@@ -125,6 +139,10 @@ mod tests {
         let smallest = fit(&shape, &all, Some(1 << 20), 0).unwrap_err().unwrap();
         assert_eq!(smallest.levers, Levers { micro: 1, recompute: Recompute::Blocks });
         assert_eq!(choices(4, Auto::Value(3), Auto::Value(Recompute::Norms)).len(), 1);
+        let blocks = |micro| Levers { micro, recompute: Recompute::Blocks };
+        assert_eq!(smaller(all[0], false), [all[1], blocks(2), blocks(1)]);
+        assert_eq!(smaller(all[0], true), [blocks(2)]);
+        assert_eq!(smaller(blocks(1), false), []);
         // More than can be counted is no fit and no panic.
         let endless = StepShape { patch: [usize::MAX; 3], ..shape.clone() };
         assert_eq!(fit(&endless, &all, None, 0), Err(None));

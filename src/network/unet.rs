@@ -3,6 +3,8 @@
 //! Encoder stage i: two times (convolution, norm, LeakyReLU), the first with the stage's stride. Decoder level i (from the
 //! deepest up): transposed convolution to stage i's size, concatenation behind it of stage i's output, two times
 //! (convolution, norm, LeakyReLU), and a 1x1x1 convolution to the classes, the head.
+use std::convert::Infallible;
+
 use burn::tensor::{Device, Tensor};
 
 use super::build::{Block, ConvLayer, Level, NormLayer};
@@ -60,16 +62,33 @@ impl UNet {
 
     /// Logits `[batch, class, z, y, x]` of the heads, finest first, from `input` `[batch, channel, z, y, x]` in the
     /// activation type; z, y, x must be divisible by the plan's divisor.
-    pub fn forward(&self, input: Tensor<5>, mut mode: Mode<'_>) -> Vec<Tensor<5>> {
+    pub fn forward(&self, input: Tensor<5>, mode: Mode<'_>) -> Vec<Tensor<5>> {
+        let Ok(heads) = self.forward_while(input, mode, &|| Ok::<_, Infallible>(()));
+        heads
+    }
+
+    /// [`Self::forward`] that asks before every stage and level whether to go on.
+    ///
+    /// # Errors
+    /// The first of `go_on`; what was computed is dropped.
+    pub fn forward_while<E>(
+        &self,
+        input: Tensor<5>,
+        mut mode: Mode<'_>,
+        go_on: &impl Fn() -> Result<(), E>,
+    ) -> Result<Vec<Tensor<5>>, E> {
         let used = if matches!(mode, Mode::Predict) { 1 } else { self.heads_in_loss() };
         let mut skips = Vec::new();
+        go_on()?;
         let mut x = self.first_stage(input, &mut mode);
         for stage in 1..self.encoder.len() {
+            go_on()?;
             skips.push(x.clone());
             x = self.stage(stage, x, &mut mode);
         }
         let mut heads = Vec::new();
         for level in (0..self.levels()).rev() {
+            go_on()?;
             x = self.level(level, x, skips.pop(), &mut mode);
             if level < used {
                 heads.extend(self.head(level, &x));
@@ -79,7 +98,7 @@ impl UNet {
             statistics.count_micro_batch();
         }
         heads.reverse();
-        heads
+        Ok(heads)
     }
 
     /// Heads that count in the loss, from the finest on.

@@ -16,16 +16,26 @@ use crate::ops::{self, Activation};
 pub type HeadLoss<'a> = dyn Fn(usize, Tensor<5>) -> Tensor<1> + 'a;
 
 /// Gradients go to the parameters' sinks; gives each head's losses `[batch]`, finest first. `image` is in the activation
-/// type and on no graph.
-pub fn pass(network: &UNet, image: Tensor<5>, loss: &HeadLoss<'_>, statistics: &mut BatchStatistics) -> Vec<Tensor<1>> {
+/// type and on no graph; `go_on` is asked before every block.
+///
+/// # Errors
+/// The first of `go_on`; gradients that were added by then stay in the sinks.
+pub fn pass<E>(
+    network: &UNet,
+    image: Tensor<5>,
+    loss: &HeadLoss<'_>,
+    statistics: &mut BatchStatistics,
+    go_on: &impl Fn() -> Result<(), E>,
+) -> Result<Vec<Tensor<1>>, E> {
     let mut mode = Mode::Train(statistics);
-    let Boundaries { mut encoder, mut below } = forward(network, &image, &mut mode);
+    let Boundaries { mut encoder, mut below } = forward(network, &image, &mut mode, go_on)?;
     let mut losses = Vec::new();
     // Of the output of the block at hand.
     let mut gradient: Option<Tensor<5>> = None;
     let mut of_skips: Vec<Option<Tensor<5>>> = Vec::new();
     for level in 0..network.levels() {
         let Some(input) = below.pop().map(Activation::leaf) else { break };
+        go_on()?;
         let skip = encoder.get(level).cloned().map(Activation::leaf);
         let output = network.level(level, input.clone(), skip.clone(), &mut mode);
         let head = (level < network.heads_in_loss()).then(|| network.head(level, &output)).flatten();
@@ -43,6 +53,7 @@ pub fn pass(network: &UNet, image: Tensor<5>, loss: &HeadLoss<'_>, statistics: &
         mode = Mode::Again;
     }
     while let Some(input) = encoder.pop() {
+        go_on()?;
         let input = input.leaf();
         let stage = encoder.len() + 1;
         let output = network.stage(stage, input.clone(), &mut mode);
@@ -53,10 +64,11 @@ pub fn pass(network: &UNet, image: Tensor<5>, loss: &HeadLoss<'_>, statistics: &
         let of_skip = of_skips.get_mut(stage - 1).and_then(Option::take);
         gradient = next.into_iter().chain(of_skip).reduce(|sum, other| sum + other);
     }
+    go_on()?;
     let output = network.first_stage(image.autodiff().require_grad(), &mut mode);
     drop(backward(gradient.map(|gradient| ops::seed(output, gradient))));
     statistics.count_micro_batch();
-    losses
+    Ok(losses)
 }
 
 /// What stays of the forward pass.
@@ -67,19 +79,27 @@ struct Boundaries {
     below: Vec<Activation>,
 }
 
-fn forward(network: &UNet, image: &Tensor<5>, mode: &mut Mode<'_>) -> Boundaries {
+fn forward<E>(
+    network: &UNet,
+    image: &Tensor<5>,
+    mode: &mut Mode<'_>,
+    go_on: &impl Fn() -> Result<(), E>,
+) -> Result<Boundaries, E> {
     let mut encoder = Vec::new();
+    go_on()?;
     let mut x = network.first_stage(image.clone(), mode);
     for stage in 1..network.stages() {
+        go_on()?;
         encoder.push(x.clone());
         x = network.stage(stage, x, mode);
     }
     let mut below = vec![x];
     for level in (1..network.levels()).rev() {
+        go_on()?;
         let input = below[below.len() - 1].clone();
         below.push(network.level(level, input, encoder.get(level).cloned(), mode));
     }
-    Boundaries { encoder, below }
+    Ok(Boundaries { encoder, below })
 }
 
 /// The backward pass from the sum of `start`.

@@ -21,6 +21,9 @@ pub enum TrainError {
     Run { path: PathBuf, problem: String, cure: String },
     #[error("step {step}: {problem}; {cure}")]
     Diverged { step: u64, problem: String, cure: String },
+    /// Not an error: the step was given up because it would hold more than the budget has become, in bytes.
+    #[error("the budget has become {budget} bytes")]
+    OverBudget { budget: u64 },
     /// Not an error: the step was given up because a stop was asked for long ago.
     #[error("stopped")]
     Stopped,

@@ -39,6 +39,12 @@ pub struct Manifest {
     pub weights_sha256: String,
     /// Mean foreground Dice of the final validation.
     pub mean_dice: Option<f64>,
+    /// The most that the plan said steps would hold, in bytes; on the processor.
+    #[serde(default)]
+    pub planned_peak_bytes: Option<u64>,
+    /// The most that the process which ended the run held, in bytes.
+    #[serde(default)]
+    pub run_peak_bytes: Option<u64>,
     /// Seconds of training steps in the process that ended the run.
     pub train_seconds: Option<f64>,
 }
@@ -109,6 +115,8 @@ impl Manifest {
             steps: resolved.experiment.train.steps,
             weights_sha256: String::new(),
             mean_dice: None,
+            planned_peak_bytes: None,
+            run_peak_bytes: None,
             train_seconds: None,
         })
     }

@@ -8,6 +8,7 @@ pub mod optimizer;
 mod plan;
 pub mod precision;
 mod probe;
+mod recovery;
 mod run_loop;
 mod samples;
 mod session;

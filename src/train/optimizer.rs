@@ -28,11 +28,17 @@ impl Optimizer {
         Self { rule, weight_decay, updates: 0, state: Vec::new() }
     }
 
-    /// Makes the state of the first update beforehand: what stays should not come to lie between what goes.
+    /// Makes the state of the first update beforehand, or takes new memory for what is there: what stays should not come to
+    /// lie between what goes.
     pub fn reserve(&mut self, parameters: &[Parameter]) {
         let tensors = self.state_names().len();
         self.state.resize_with(parameters.len(), Vec::new);
         for (parameter, state) in parameters.iter().zip(&mut self.state) {
+            for tensor in state.iter_mut() {
+                let values = host(tensor);
+                let length = values.len();
+                *tensor = Tensor::from_data(TensorData::new(values, [length]), &tensor.device());
+            }
             state.resize_with(tensors, || zeros(&parameter.value));
         }
     }

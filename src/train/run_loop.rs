@@ -1,5 +1,4 @@
 //! The loop over steps: gradient, update, and now and then a validation and a checkpoint.
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -7,6 +6,7 @@ use super::folder::{LoadedRun, Metrics, RunFolder};
 use super::manifest::Manifest;
 use super::optimizer::{Optimizer, clip_factor, global_norm, learning_rate};
 use super::precision::LossScale;
+use super::recovery::{StepSupply, Watch};
 use super::session::{Event, Observer, Outcome, StepReport};
 use super::step::{self, StepSettings};
 use super::validation::{self, ValidationResult, label_classes};
@@ -17,11 +17,9 @@ use crate::dataset::split::Split;
 use crate::evaluate::{CaseFigures, DEFAULT_TOLERANCE_MM, Summary};
 use crate::memory::meter;
 use crate::network::UNet;
-use crate::ops::cpu::pool;
+use crate::ops::cpu::pool::{self, Keep};
 use crate::predict::{Predictor, PredictorSettings};
 
-/// A step that was asked to stop is given up after this long, and its samples are drawn again on resume.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Steps in a row that may be skipped for overflow before the run is given up.
 const MAX_SKIPPED: u32 = 40;
 
@@ -44,6 +42,12 @@ pub(super) struct Loop<'a> {
     /// Best mean Dice and its step.
     pub best: Option<(f64, u64)>,
     pub config_sha256: String,
+    /// Where there is a byte model: on the processor.
+    pub watch: Option<Watch>,
+    /// While steps run, what they free stays for the next.
+    pub keep: Option<Keep>,
+    /// The most that the process held so far, in bytes.
+    pub run_peak: Option<u64>,
     /// When to stop in order.
     pub deadline: Option<Instant>,
 }
@@ -111,8 +115,7 @@ impl Loop<'_> {
     /// All steps that are left.
     pub fn steps(mut self) -> Result<Outcome, TrainError> {
         let (mut metrics, validated) = self.folder.metrics(self.step, self.total())?;
-        let _keep = pool::Keep::new();
-        self.optimizer.reserve(&self.network.parameters);
+        self.settle();
         let mut trained = Duration::ZERO;
         let mut skipped = 0;
         let train = self.resolved.experiment.train.clone();
@@ -162,21 +165,22 @@ impl Loop<'_> {
     /// One effective batch: gradient, unscale, clip, update.
     fn one_step(&mut self) -> Result<StepReport, TrainError> {
         let clock = Instant::now();
+        self.run_peak = self.run_peak.max(meter::peak_bytes());
         meter::reset_peak();
         self.settings.loss_scale = self.scale.scale as f32;
-        let (samples, stop, step) = (&self.samples, self.stop, self.step);
-        let load = |range: Range<usize>| {
-            if stop.load(Ordering::Relaxed) && clock.elapsed() > PATIENCE {
-                return Err(TrainError::Stopped);
+        let found = loop {
+            let effective = self.settings.effective;
+            let supply = StepSupply::new(&self.samples, self.stop, self.watch.as_ref(), self.step, effective);
+            match step::gradient(&self.network, &self.settings, supply) {
+                Err(error) => {
+                    // Half a gradient is in the sinks; a later step of this process must not find it.
+                    self.network.parameters.iter().for_each(|parameter| drop(parameter.take_gradient()));
+                    let TrainError::OverBudget { budget } = error else { return Err(error) };
+                    self.shrink(budget)?;
+                }
+                Ok(found) => break found,
             }
-            samples.load(step, range).map_err(TrainError::from)
         };
-        let result = step::gradient(&self.network, &self.settings, load);
-        if matches!(result, Err(TrainError::Stopped)) {
-            // Half a gradient is in the sinks; a later step of this process must not find it.
-            self.network.parameters.iter().for_each(|parameter| drop(parameter.take_gradient()));
-        }
-        let found = result?;
         let train = &self.resolved.experiment.train;
         let norm = global_norm(&found.gradients) / self.scale.scale;
         let finite = norm.is_finite();
@@ -194,17 +198,55 @@ impl Loop<'_> {
         self.scale.observe(finite);
         self.step += 1;
         let seconds = clock.elapsed().as_secs_f64();
+        let peak_bytes = meter::peak_bytes();
+        self.run_peak = self.run_peak.max(peak_bytes);
         Ok(StepReport {
             step: self.step,
             loss: found.loss,
             learning_rate: rate,
             seconds,
             samples_per_second: self.settings.effective as f64 / seconds,
-            peak_bytes: meter::peak_bytes(),
+            peak_bytes,
+            run_peak_bytes: self.run_peak,
             gradient_norm: norm,
             loss_scale,
             skipped: !finite,
         })
+    }
+
+    /// Puts what stays from step to step into a pool of its own.
+    fn settle(&mut self) {
+        self.keep = None;
+        self.optimizer.reserve(&self.network.parameters);
+        pool::release();
+        if let Some(watch) = &self.watch {
+            pool::set_arena(watch.fit.step.arena);
+        }
+        self.keep = Some(Keep::new());
+        self.optimizer.reserve(&self.network.parameters);
+    }
+
+    /// Less in memory at once from now on, as `budget` bytes have room for.
+    fn shrink(&mut self, budget: u64) -> Result<(), TrainError> {
+        let Some(watch) = &mut self.watch else { return Ok(()) };
+        match watch.shrink(self.resolved, self.step + 1, budget) {
+            Ok(Some(text)) => {
+                self.settings.micro = watch.fit.levers.micro;
+                self.settings.recompute = watch.fit.levers.recompute;
+                self.observer.event(Event::Notice(text));
+                self.settle();
+            }
+            Ok(None) => {
+                let text =
+                    "memory: less is free than a step holds, and there is no smaller step; going on all the same";
+                self.observer.event(Event::Notice(text.into()));
+            }
+            Err(error) => {
+                self.save("last", false)?;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// A look at the fixed list of validation cases; a better mean becomes `best`.
@@ -317,6 +359,7 @@ impl Loop<'_> {
         let weights_sha256 = self.network.weights_sha256();
         self.manifest.weights_sha256.clone_from(&weights_sha256);
         self.manifest.mean_dice = mean_dice;
+        self.manifest.run_peak_bytes = self.run_peak.max(meter::peak_bytes());
         self.manifest.train_seconds = Some(trained.as_secs_f64());
         self.folder.write_json("manifest.json", &self.manifest)?;
         Ok(Outcome::Finished { weights_sha256, mean_dice })

@@ -7,6 +7,7 @@ use super::folder::{LoadedRun, RunFolder};
 use super::manifest::{Manifest, config_sha256};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
+use super::recovery::Watch;
 use super::run_loop::Loop;
 use super::step::StepSettings;
 use super::validation::ValidationResult;
@@ -68,6 +69,8 @@ pub struct StepReport {
     pub samples_per_second: f64,
     /// Peak resident memory of the step.
     pub peak_bytes: Option<u64>,
+    /// Peak resident memory of the process so far.
+    pub run_peak_bytes: Option<u64>,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
     /// f16 only.
@@ -217,11 +220,13 @@ fn fold(
 
     // Once more, with what the process holds by now, without what preparing has left behind.
     pool::release();
-    let fit = set_levers(&mut resolved, options)?;
-    if let Some(fit) = &fit {
-        tell_levers(fit, observer);
-        pool::set_arena(fit.step.arena);
-    }
+    let watch = match set_levers(&mut resolved, options)? {
+        Some((fit, room)) => {
+            tell_levers(&fit, observer);
+            Some(Watch::new(fit, room, resolved.experiment.memory.budget)?)
+        }
+        None => None,
+    };
     let experiment = &resolved.experiment;
 
     let mut network = UNet::new(&resolved.plan, experiment.train.seed, &device);
@@ -236,8 +241,9 @@ fn fold(
     };
 
     let folder = RunFolder::take(path, options.resume)?;
-    let manifest =
+    let mut manifest =
         Manifest::new(options, &resolved, dataset, store.dataset_digest(), &split, network.parameter_count())?;
+    manifest.planned_peak_bytes = watch.as_ref().map(|watch| watch.fit.peak());
     let settings = StepSettings {
         effective: experiment.batch.effective,
         micro: resolved.micro,
@@ -272,6 +278,9 @@ fn fold(
         best: None,
         config_sha256: config_sha256(&resolved)?,
         deadline: data.deadline,
+        watch,
+        keep: None,
+        run_peak: None,
     };
     if options.resume
         && let Some(outcome) = run.resume()?
@@ -283,12 +292,13 @@ fn fold(
 }
 
 /// Levers are set for the processor, whose memory is the process's.
-fn set_levers(resolved: &mut Resolved, options: &Options) -> Result<Option<Fit>, ConfigError> {
+fn set_levers(resolved: &mut Resolved, options: &Options) -> Result<Option<(Fit, Room)>, ConfigError> {
     if options.device != Device::Cpu {
         return Ok(None);
     }
     let written = &options.config.experiment;
-    Ok(Some(planner::set_levers(resolved, written, &Room::here(written))?))
+    let room = Room::here(written);
+    Ok(Some((planner::set_levers(resolved, written, &room)?, room)))
 }
 
 /// What was chosen, and what it will hold.

@@ -44,18 +44,40 @@ pub struct StepGradient {
     pub statistics: BatchStatistics,
 }
 
-/// Computes the gradient of the mean loss of samples `0..effective` of a step. `load` gives samples by number, the same
-/// ones whenever it is asked.
+/// Where a step's samples come from.
+pub trait Supply {
+    type Error;
+
+    /// Samples by number, the same ones whenever it is asked.
+    ///
+    /// # Errors
+    /// What ends the step.
+    fn load(&self, range: Range<usize>) -> Result<Vec<Sample>, Self::Error>;
+
+    /// Asked before every block of every pass: whether to go on.
+    ///
+    /// # Errors
+    /// What ends the step.
+    fn go_on(&self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+impl<E, F: Fn(Range<usize>) -> Result<Vec<Sample>, E>> Supply for F {
+    type Error = E;
+
+    fn load(&self, range: Range<usize>) -> Result<Vec<Sample>, E> {
+        self(range)
+    }
+}
+
+/// Computes the gradient of the mean loss of samples `0..effective` of a step.
 ///
 /// # Errors
-/// Those of `load`.
-pub fn gradient<E>(
-    network: &UNet,
-    settings: &StepSettings,
-    load: impl Fn(Range<usize>) -> Result<Vec<Sample>, E>,
-) -> Result<StepGradient, E> {
+/// Those of `supply`; what was summed by then stays in the parameters' sinks.
+pub fn gradient<S: Supply>(network: &UNet, settings: &StepSettings, supply: S) -> Result<StepGradient, S::Error> {
     let heads = Heads::new(network);
-    let labelled = heads.labelled(settings, &load)?;
+    let labelled = heads.labelled(settings, &supply)?;
     if settings.micro < settings.effective {
         // All sums are there from the second micro-batch on; made now, they lie together.
         network.parameters.iter().for_each(Parameter::reserve_gradient);
@@ -63,23 +85,25 @@ pub fn gradient<E>(
     let mut statistics = BatchStatistics::default();
     let mut loss = 0.0;
     for start in (0..settings.effective).step_by(settings.micro.max(1)) {
-        let samples = load(start..(start + settings.micro.max(1)).min(settings.effective))?;
+        let samples = supply.load(start..(start + settings.micro.max(1)).min(settings.effective))?;
         let count = labelled.as_deref().unwrap_or(&[]);
-        loss += micro_batch(network, settings, &heads, count, samples, &mut statistics);
+        let go_on = || supply.go_on();
+        loss += micro_batch(network, settings, &heads, count, samples, &mut statistics, &go_on)?;
     }
     let gradients = network.parameters.iter().map(|parameter| parameter.take_gradient()).collect();
     Ok(StepGradient { gradients, loss, statistics })
 }
 
 /// One forward and backward pass; gradients go to the parameters' sinks. Returns the samples' share of the loss.
-fn micro_batch(
+fn micro_batch<E>(
     network: &UNet,
     settings: &StepSettings,
     heads: &Heads,
     labelled: &[u64],
     samples: Vec<Sample>,
     statistics: &mut BatchStatistics,
-) -> f64 {
+    go_on: &impl Fn() -> Result<(), E>,
+) -> Result<f64, E> {
     let image = images(&samples, &settings.device).cast(settings.activations);
     let targets: Vec<_> = heads.strides.iter().map(|stride| Arc::new(targets(&samples, *stride))).collect();
     // What follows needs the room.
@@ -99,9 +123,10 @@ fn micro_batch(
         ops::segmentation_loss(logits, spec)
     };
     let total = if settings.recompute == Recompute::Blocks {
-        sum(blocks::pass(network, image, &loss, statistics))
+        sum(blocks::pass(network, image, &loss, statistics, go_on)?)
     } else {
-        let logits = network.forward(image.autodiff().require_grad(), Mode::Train(statistics));
+        let image = image.autodiff().require_grad();
+        let logits = network.forward_while(image, Mode::Train(statistics), go_on)?;
         let total = sum(logits.into_iter().enumerate().map(|(head, logits)| loss(head, logits)));
         // The tensors' gradients are of no use: those of the parameters are in their sinks.
         drop(total.as_ref().map(Tensor::backward));
@@ -109,7 +134,7 @@ fn micro_batch(
     };
     // One number per sample, added in their order.
     let values = total.map(|total| total.to_data().convert::<f32>().try_into_vec::<f32>().unwrap_or_default());
-    values.into_iter().flatten().map(f64::from).sum()
+    Ok(values.into_iter().flatten().map(f64::from).sum())
 }
 
 fn sum(losses: impl IntoIterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
@@ -142,15 +167,11 @@ impl Heads {
 
     /// Labelled voxels of the whole effective batch, per head; `None` where no label is ignored. The samples are read
     /// one at a time, and once more for the passes themselves: that costs time, not memory.
-    fn labelled<E>(
-        &self,
-        settings: &StepSettings,
-        load: &impl Fn(Range<usize>) -> Result<Vec<Sample>, E>,
-    ) -> Result<Option<Vec<u64>>, E> {
+    fn labelled<S: Supply>(&self, settings: &StepSettings, supply: &S) -> Result<Option<Vec<u64>>, S::Error> {
         let Some(ignore) = settings.ignore else { return Ok(None) };
         let mut counts = vec![0u64; self.weights.len()];
         for sample in 0..settings.effective {
-            for sample in load(sample..sample + 1)? {
+            for sample in supply.load(sample..sample + 1)? {
                 for (count, stride) in counts.iter_mut().zip(&self.strides) {
                     let labels = targets(std::slice::from_ref(&sample), *stride);
                     *count += labels.iter().filter(|label| **label != ignore).count() as u64;

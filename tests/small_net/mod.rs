@@ -82,7 +82,10 @@ pub fn settings(effective: usize, micro: usize, activations: FloatDType) -> Step
 
 /// The step's gradient over `samples`.
 pub fn step(network: &UNet, settings: &StepSettings, samples: &[Sample]) -> StepGradient {
-    gradient(network, settings, |range| Ok::<_, std::convert::Infallible>(samples[range].to_vec())).unwrap()
+    gradient(network, settings, |range: std::ops::Range<usize>| {
+        Ok::<_, std::convert::Infallible>(samples[range].to_vec())
+    })
+    .unwrap()
 }
 
 /// All gradients behind one another.

@@ -32,7 +32,7 @@ impl From<Box<Short>> for ConfigError {
         let problem = format!("a step needs {} MiB ({}), and {there}", mib(smallest.peak()), describe(smallest.levers));
         let (key, cure) = if least.peak() <= budget {
             ("memory.budget", "leave batch.micro and memory.recompute to \"auto\"".to_owned())
-        } else if 3 * least.step.weights > budget / 2 {
+        } else if 3 * least.step.weights + least.around() > budget {
             ("network.features_max", "write a smaller one, or a smaller network.features".to_owned())
         } else {
             let enough = mib(least.peak());

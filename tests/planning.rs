@@ -1,0 +1,84 @@
+//! `voxfit plan`: what it shows is what `train` does.
+mod common;
+
+use common::Lab;
+use serde_json::Value;
+
+fn json(lab: &Lab, arguments: &[&str]) -> Value {
+    let all: Vec<&str> = ["plan", "data", "--json"].iter().chain(arguments).copied().collect();
+    serde_json::from_str(&lab.done(&all)).unwrap()
+}
+
+#[test]
+fn the_parts_add_up_to_the_peak() {
+    let lab = Lab::new();
+    let page = json(&lab, &["--config", "c.toml"]);
+    let parts: u64 = page["parts_bytes"].as_object().unwrap().values().map(|part| part.as_u64().unwrap()).sum();
+    assert_eq!(page["predicted_peak_bytes"].as_u64(), Some(parts));
+    assert_eq!(page["patch"], serde_json::json!([16, 16, 16]));
+    assert_eq!(page["effective_batch"], 3);
+    assert!(page["seconds_per_step"].as_f64().unwrap() > 0.0);
+    assert_eq!(page["changed"], Value::Null);
+}
+
+/// A written plan trains to the same weights as the configuration that it was made from.
+#[test]
+fn what_is_written_trains_the_same() {
+    let lab = Lab::new();
+    lab.done(&["plan", "data", "--config", "c.toml", "--memory", "2GiB", "-o", "planned.toml"]);
+    let text = std::fs::read_to_string(lab.path("planned.toml")).unwrap();
+    assert!(text.contains("budget = \"2GiB\""), "{text}");
+    for key in ["micro", "recompute", "patch", "stages", "norm", "activations", "spacing", "kernels", "strides"] {
+        assert!(text.lines().any(|line| line.starts_with(key) && !line.contains("auto")), "{key}: {text}");
+    }
+    let last = |config: &str, run: &str| lab.digest(&["train", config, "--run", run]);
+    assert_eq!(last("planned.toml", "a"), last("c.toml", "b"));
+}
+
+/// A patch left to voxfit may be made smaller, and that is said; one that is written is kept or refused.
+#[test]
+fn a_small_budget_makes_a_proposal_or_a_refusal() {
+    let lab = Lab::new();
+    lab.done(&["phantom", "large", "--cases", "2", "--size", "96,96,96", "--classes", "2"]);
+    let plan = |arguments: &[&str]| {
+        let all: Vec<&str> = ["plan", "large", "--json"].iter().chain(arguments).copied().collect();
+        let page: Value = serde_json::from_str(&lab.done(&all)).unwrap();
+        page
+    };
+    let free = plan(&["--memory", "16GiB"]);
+    assert_eq!(free["changed"], Value::Null);
+    let tight = plan(&["--memory", "300MiB"]);
+    let voxels =
+        |page: &Value| page["patch"].as_array().unwrap().iter().map(|edge| edge.as_u64().unwrap()).product::<u64>();
+    assert!(voxels(&tight) < voxels(&free));
+    assert!(tight["predicted_peak_bytes"].as_u64().unwrap() <= 300 << 20);
+    assert_eq!(tight["changed"]["patch"][0], free["patch"]);
+    let shown = lab.done(&["plan", "large", "--memory", "300MiB"]);
+    assert!(shown.contains("NOT the network that was asked for"), "{shown}");
+
+    let refused =
+        lab.voxfit(&["plan", "large", "--memory", "300MiB", "--set", "network.patch=[96,96,96]"]).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains("network.patch") && said.contains("300MiB"), "{said}");
+    let refused = lab.voxfit(&["plan", "large", "--memory", "20MiB"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_probe_finds_what_was_predicted() {
+    let lab = Lab::new();
+    let page = json(
+        &lab,
+        &["--config", "c.toml", "--probe", "--set", "network.features=16", "--set", "network.patch=[24,24,24]"],
+    );
+    let probe = &page["probe"];
+    let [predicted, measured] = ["predicted_bytes", "measured_bytes"].map(|key| probe[key].as_f64().unwrap());
+    // Never under by more than 2 %, over by at most 8 % or 12 MiB.
+    assert!(
+        predicted > 0.98 * measured && predicted < (1.08 * measured).max(measured + 12e6),
+        "{predicted} {measured}"
+    );
+    assert_eq!(probe["corrected"], false);
+}
