@@ -104,6 +104,7 @@ fn main() -> Result<(), String> {
         effective: case.batch,
         micro: if micro == 0 { case.batch } else { micro },
         recompute,
+        patch: case.patch,
         activations,
         ignore: None,
         loss_scale: if activations == FloatDType::F16 { 65536.0 } else { 1.0 },

@@ -92,6 +92,7 @@ impl Case {
             effective: self.effective,
             micro: self.micro,
             recompute: self.recompute,
+            patch: self.patch,
             activations: match self.activations {
                 Activations::F32 => FloatDType::F32,
                 Activations::Bf16 => FloatDType::BF16,

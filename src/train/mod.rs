@@ -3,6 +3,7 @@ mod blocks;
 pub mod checkpoint;
 mod error;
 mod folder;
+mod inputs;
 mod manifest;
 pub mod optimizer;
 mod plan;

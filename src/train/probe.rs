@@ -15,6 +15,7 @@ use crate::network::UNet;
 use crate::ops::cpu::pool::{self, Arena, Keep};
 use crate::ops::cpu::worker::on_worker;
 use crate::patch::Sample;
+use crate::patch::augment::{self, source_size};
 use crate::random::stream;
 
 /// What a probe found.
@@ -33,16 +34,18 @@ pub struct Probe {
 pub fn probe(resolved: &Resolved, arena: Arena, device: Device) -> Result<Probe, String> {
     let device = crate::device::open(device)?;
     meter::reset_peak();
+    let train = &resolved.experiment.train;
+    // As in a run: weights come before the pool.
+    let mut network = UNet::new(&resolved.plan, train.seed, &device);
     pool::set_arena(arena);
     let _keep = Keep::new();
-    let train = &resolved.experiment.train;
-    let mut network = UNet::new(&resolved.plan, train.seed, &device);
     let mut optimizer = Optimizer::new(train.optimizer, train.weight_decay);
     optimizer.reserve(&network.parameters);
     let settings = StepSettings {
         effective: resolved.experiment.batch.effective,
         micro: resolved.micro,
         recompute: resolved.recompute(),
+        patch: resolved.patch,
         activations: crate::device::float_type(resolved.activations),
         ignore: None,
         loss_scale: 1.0,
@@ -63,14 +66,16 @@ pub fn probe(resolved: &Resolved, arena: Arena, device: Device) -> Result<Probe,
     Ok(Probe { peak_bytes: meter::peak_bytes(), seconds })
 }
 
-/// A sample of mean 0 and deviation 1 with all classes in it.
+/// A sample of mean 0 and deviation 1 with all classes in it, augmented as in a run.
 fn noise(resolved: &Resolved, number: usize) -> Sample {
-    let [z, y, x] = resolved.patch;
+    let augment = &resolved.experiment.augment;
+    let [z, y, x] = source_size(augment, resolved.patch);
     let mut random = stream(0, "probe", 0, number as u64);
     let mut uniform = || random.next_u32() as f32 / u32::MAX as f32;
     let classes = resolved.plan.classes as f32;
-    Sample {
+    let sample = Sample {
         image: Array4::from_shape_simple_fn((resolved.plan.in_channels, z, y, x), || (uniform() - 0.5) * 12f32.sqrt()),
         label: Array3::from_shape_simple_fn((z, y, x), || (uniform() * 0.9999 * classes) as u16),
-    }
+    };
+    augment::augment(augment, sample, resolved.patch, &mut random)
 }

@@ -248,6 +248,7 @@ fn fold(
         effective: experiment.batch.effective,
         micro: resolved.micro,
         recompute: resolved.recompute(),
+        patch: resolved.patch,
         activations: crate::device::float_type(resolved.activations),
         ignore: dataset.ignore,
         loss_scale: 1.0,

@@ -5,11 +5,11 @@
 //! divisors come from the labels alone; so each micro-batch adds its share of the gradient, and the sum is that of the
 //! whole, with nothing to weight afterwards and no matter whether the micro-batch divides N.
 use std::ops::Range;
-use std::sync::Arc;
 
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::blocks;
+use super::inputs::{Inputs, Place, add_target};
 use crate::config::Recompute;
 use crate::network::{BatchStatistics, Mode, Parameter, UNet, head_weights};
 use crate::ops::{self, LossSpec};
@@ -24,6 +24,8 @@ pub struct StepSettings {
     pub micro: usize,
     /// What is computed again in the backward pass instead of kept; changes no bit of the result.
     pub recompute: Recompute,
+    /// Voxels of a sample, z, y, x.
+    pub patch: [usize; 3],
     /// The type in which activations are stored.
     pub activations: FloatDType,
     /// Label value that counts for nothing.
@@ -85,10 +87,12 @@ pub fn gradient<S: Supply>(network: &UNet, settings: &StepSettings, supply: S) -
     let mut statistics = BatchStatistics::default();
     let mut loss = 0.0;
     for start in (0..settings.effective).step_by(settings.micro.max(1)) {
-        let samples = supply.load(start..(start + settings.micro.max(1)).min(settings.effective))?;
+        let range = start..(start + settings.micro.max(1)).min(settings.effective);
+        let place = Place::new(range.len(), network.plan().in_channels, settings.patch, &heads.strides);
+        let inputs = place.fill(supply.load(range)?, &heads.strides, settings);
         let count = labelled.as_deref().unwrap_or(&[]);
         let go_on = || supply.go_on();
-        loss += micro_batch(network, settings, &heads, count, samples, &mut statistics, &go_on)?;
+        loss += micro_batch(network, settings, &heads, count, inputs, &mut statistics, &go_on)?;
     }
     let gradients = network.parameters.iter().map(|parameter| parameter.take_gradient()).collect();
     Ok(StepGradient { gradients, loss, statistics })
@@ -100,14 +104,11 @@ fn micro_batch<E>(
     settings: &StepSettings,
     heads: &Heads,
     labelled: &[u64],
-    samples: Vec<Sample>,
+    inputs: Inputs,
     statistics: &mut BatchStatistics,
     go_on: &impl Fn() -> Result<(), E>,
 ) -> Result<f64, E> {
-    let image = images(&samples, &settings.device).cast(settings.activations);
-    let targets: Vec<_> = heads.strides.iter().map(|stride| Arc::new(targets(&samples, *stride))).collect();
-    // What follows needs the room.
-    drop(samples);
+    let Inputs { image, targets } = inputs;
     let loss = |head: usize, logits: Tensor<5>| {
         let [_, _, z, y, x] = logits.dims();
         let voxels = (settings.effective * z * y * x) as u64;
@@ -173,39 +174,12 @@ impl Heads {
         for sample in 0..settings.effective {
             for sample in supply.load(sample..sample + 1)? {
                 for (count, stride) in counts.iter_mut().zip(&self.strides) {
-                    let labels = targets(std::slice::from_ref(&sample), *stride);
+                    let mut labels = Vec::new();
+                    add_target(&mut labels, &sample, *stride);
                     *count += labels.iter().filter(|label| **label != ignore).count() as u64;
                 }
             }
         }
         Ok(Some(counts))
     }
-}
-
-/// `[batch, channel, z, y, x]` in f32.
-fn images(samples: &[Sample], device: &Device) -> Tensor<5> {
-    let (channels, z, y, x) = samples.first().map_or((0, 0, 0, 0), |sample| sample.image.dim());
-    let mut values: Vec<f32> = Vec::with_capacity(samples.len() * channels * z * y * x);
-    for sample in samples {
-        match sample.image.as_slice() {
-            Some(all) => values.extend_from_slice(all),
-            None => values.extend(sample.image.iter()),
-        }
-    }
-    Tensor::from_data(TensorData::new(values, [samples.len(), channels, z, y, x]), device)
-}
-
-/// Labels `[batch, z, y, x]` at a head's resolution: the first voxel of every `stride` (nearest, as
-/// `torch.nn.functional.interpolate` has it).
-fn targets(samples: &[Sample], [z, y, x]: [usize; 3]) -> Vec<u16> {
-    let steps = ndarray::s![..;z as isize, ..;y as isize, ..;x as isize];
-    let voxels = |sample: &Sample| sample.label.slice(steps).len();
-    let mut labels = Vec::with_capacity(samples.iter().map(voxels).sum());
-    for sample in samples {
-        match sample.label.as_slice() {
-            Some(all) if [z, y, x] == [1; 3] => labels.extend_from_slice(all),
-            _ => labels.extend(sample.label.slice(steps).iter()),
-        }
-    }
-    labels
 }

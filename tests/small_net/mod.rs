@@ -73,6 +73,7 @@ pub fn settings(effective: usize, micro: usize, activations: FloatDType) -> Step
         effective,
         micro,
         recompute: Recompute::None,
+        patch: SIZE,
         activations,
         ignore: None,
         loss_scale: 1.0,

@@ -154,9 +154,7 @@ impl<'a> Walk<'a> {
         while left > 0 {
             let samples = shape.micro.clamp(1, left);
             left -= samples;
-            let ready = self.samples(samples);
             let input = self.input(samples);
-            ready.into_iter().for_each(|held| self.give(held));
             if shape.recompute == Recompute::Blocks {
                 self.blocks(samples)
             } else {
@@ -167,9 +165,29 @@ impl<'a> Walk<'a> {
         self.update();
     }
 
-    /// Samples are read and augmented, as many at a time as there are threads.
-    fn samples(&mut self, samples: usize) -> Vec<Held> {
+    /// The network's input and the heads' targets, whose memory is taken before the samples are read.
+    fn input(&mut self, samples: usize) -> Vec<Held> {
         self.at("samples", "");
+        let plan = self.shape.plan;
+        let patch = self.shape.patch.iter().product::<usize>();
+        let values = plan.in_channels * samples * patch;
+        let heads = crate::network::head_weights(plan.stages.len(), plan.deep_supervision).len();
+        let wide = self.take(Part::Patches, 4 * values);
+        let mut held: Vec<Held> =
+            (0..heads).map(|head| self.take(Part::Patches, 2 * samples * self.voxels(head))).collect();
+        self.samples(samples);
+        if self.element() < 4 {
+            held.push(self.take(Part::Patches, self.element() * values));
+            self.give(wide);
+        } else {
+            held.push(wide);
+        }
+        held
+    }
+
+    /// Samples are read and augmented, as many at a time as there are threads. In which order the threads take memory is
+    /// not told, and does not matter: all of it is given back.
+    fn samples(&mut self, samples: usize) {
         let shape = self.shape;
         let channels = shape.plan.in_channels;
         let [source, patch] = [shape.source, shape.patch].map(|size| size.iter().product::<usize>());
@@ -194,23 +212,7 @@ impl<'a> Walk<'a> {
                 copies.into_iter().for_each(|held| self.give(held));
             }
         }
-        ready
-    }
-
-    /// The network's input and the heads' targets.
-    fn input(&mut self, samples: usize) -> Vec<Held> {
-        let plan = self.shape.plan;
-        let patch = self.shape.patch.iter().product::<usize>();
-        let values = plan.in_channels * samples * patch;
-        let mut held = vec![self.take(Part::Patches, 4 * values)];
-        if self.element() < 4 {
-            let narrow = self.take(Part::Patches, self.element() * values);
-            held.drain(..).for_each(|wide| self.give(wide));
-            held.push(narrow);
-        }
-        let heads = crate::network::head_weights(plan.stages.len(), plan.deep_supervision).len();
-        held.extend((0..heads).map(|head| self.take(Part::Patches, 2 * samples * self.voxels(head))));
-        held
+        ready.into_iter().for_each(|held| self.give(held));
     }
 
     /// The optimizer's state, which comes before the first step and stays.
