@@ -11,6 +11,7 @@ use crate::dataset::{DEFAULT_MEMORY, Dataset};
 use crate::memory::planner::{Planned, Room, propose};
 use crate::memory::speed::{Speed, speed};
 use crate::network::topology;
+use crate::ops::cpu::pool;
 
 /// A plan that is off by more than this share of what is measured is corrected.
 const OFF: f64 = 0.1;
@@ -56,6 +57,8 @@ pub fn plan(options: &PlanOptions, stop: &AtomicBool) -> Result<Plan, TrainError
     let dataset = Dataset::open(&options.dataset)?;
     let fingerprint = fingerprint::remembered_until(&dataset, &default_root(), DEFAULT_MEMORY, stop)?;
     let written = &options.config.experiment;
+    // Without what looking through the cases has left behind.
+    pool::release();
     let mut room = Room::here(written);
     let mut planned = propose(written, &fingerprint, &dataset, &room)?;
     let speed = speed(&room.step(&planned.resolved));
