@@ -1,6 +1,6 @@
 //! Arguments that several verbs share, from text to values.
 use anyhow::{Context, bail};
-use voxfit::config::{ByteSize, Device};
+use voxfit::config::{Auto, ByteSize, Device};
 
 /// `X,Y,Z`.
 pub fn triple<T: std::str::FromStr>(text: &str) -> Result<[T; 3], String> {
@@ -14,6 +14,11 @@ pub fn triple<T: std::str::FromStr>(text: &str) -> Result<[T; 3], String> {
 /// `auto` or a size; as text, for the configuration to keep.
 pub fn memory(text: &str) -> Result<String, String> {
     if text == "auto" { Ok(text.to_owned()) } else { text.parse::<ByteSize>().map(|size| size.to_string()) }
+}
+
+/// `auto` or a size.
+pub fn budget(text: &str) -> Result<Auto<ByteSize>, String> {
+    if text == "auto" { Ok(Auto::Auto) } else { text.parse().map(Auto::Value) }
 }
 
 /// `auto`, -1 or a number of samples.

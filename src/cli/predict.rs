@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
-use voxfit::config::Device;
+use voxfit::config::{Auto, ByteSize, Device};
 use voxfit::predict::{CheckpointName, Observer, Options, PredictError};
 
 use super::terminal::Progress;
@@ -14,7 +14,8 @@ use super::{Exit, Global, arguments, interrupt, terminal};
 #[command(after_help = "\
 Example:
   voxfit predict runs/quickstart volumes/phantom/imagesTr -o predictions
-  voxfit predict runs/hippocampus patient.nii.gz -o patient_labels.nii.gz --tta")]
+  voxfit predict runs/hippocampus patient.nii.gz -o patient_labels.nii.gz --tta
+  voxfit predict runs/whole-body ct.nii.gz -o ct_labels.nii.gz --memory 512MiB")]
 pub struct PredictArgs {
     /// Run folder; the folds of one run are averaged
     run: PathBuf,
@@ -33,9 +34,10 @@ pub struct PredictArgs {
     /// Share of a tile that neighbours have in common, 0 to 0.9
     #[arg(long, default_value_t = 0.5, value_parser = arguments::overlap)]
     overlap: f64,
-    /// The most memory to hold, as in 4GiB
-    #[arg(long, value_name = "M", default_value = "auto", value_parser = arguments::memory)]
-    memory: String,
+    /// The most that the process may hold, as in 4GiB; what has no room lies in files beside the output, and the result is
+    /// the same. auto is what the system has to give
+    #[arg(long, value_name = "M", default_value = "auto", value_parser = arguments::budget)]
+    memory: Auto<ByteSize>,
     /// cpu, vulkan[:N], cuda[:N] or auto
     #[arg(long, value_name = "D", default_value_t = Device::Cpu)]
     device: Device,
@@ -79,6 +81,7 @@ impl PredictArgs {
             overlap: args.overlap,
             device: arguments::usable(args.device)?,
             probabilities: args.probabilities,
+            memory: args.memory,
         })
     }
 }

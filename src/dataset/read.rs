@@ -50,7 +50,7 @@ pub(super) fn channels(files: &[PathBuf], channels: usize) -> Result<Raw, Datase
 }
 
 /// Reads every header and looks that there are as many channels as there should be, on one grid.
-fn headers(files: &[PathBuf], channels: usize) -> Result<Vec<Header>, DatasetError> {
+pub(super) fn headers(files: &[PathBuf], channels: usize) -> Result<Vec<Header>, DatasetError> {
     let mut headers = Vec::with_capacity(files.len());
     for file in files {
         let header = volume::read_header(file)?;
@@ -159,14 +159,42 @@ fn size_differs(
 
 /// NaN or infinite voxels: how many, and where the first is.
 pub(super) fn not_finite(file: &Path, data: ArrayView3<'_, f32>) -> Option<DatasetError> {
-    let count = data.iter().filter(|value| !value.is_finite()).count();
-    let ((z, y, x), value) = data.indexed_iter().find(|(_, value)| count > 0 && !value.is_finite())?;
-    Some(DatasetError::invalid(
-        file,
-        "voxels",
-        format!("{count} are NaN or infinite, the first ({value}) at x, y, z = {x}, {y}, {z}"),
-        "replace them by a finite background value",
-    ))
+    let mut found = NotFinite::default();
+    found.look([0; 3], data);
+    found.fault(file)
+}
+
+/// The same of a volume that comes in pieces.
+#[derive(Default)]
+pub(super) struct NotFinite {
+    count: usize,
+    /// z, y, x.
+    first: Option<([usize; 3], f32)>,
+}
+
+impl NotFinite {
+    /// At a box from `start` on, z, y, x.
+    pub fn look(&mut self, start: [usize; 3], data: ArrayView3<'_, f32>) {
+        let count = data.iter().filter(|value| !value.is_finite()).count();
+        if count == 0 {
+            return;
+        }
+        self.count += count;
+        let first = data.indexed_iter().find(|(_, value)| !value.is_finite());
+        let placed = first.map(|((z, y, x), value)| ([start[0] + z, start[1] + y, start[2] + x], *value));
+        self.first = self.first.into_iter().chain(placed).min_by_key(|(place, _)| *place);
+    }
+
+    pub fn fault(&self, file: &Path) -> Option<DatasetError> {
+        let ([z, y, x], value) = self.first?;
+        let count = self.count;
+        Some(DatasetError::invalid(
+            file,
+            "voxels",
+            format!("{count} are NaN or infinite, the first ({value}) at x, y, z = {x}, {y}, {z}"),
+            "replace them by a finite background value",
+        ))
+    }
 }
 
 /// Every voxel the same: nothing can be learnt from it and its deviation is 0.

@@ -10,46 +10,62 @@ use super::mask::Mask;
 /// Further along x than this many voxels counts as nowhere in the row.
 const FAR: u16 = u16::MAX;
 
-/// For every voxel where `from` is set: its index and the distance in mm to the nearest voxel where `to` is set
-/// (infinite where there is none). `spacing` in mm, z, y, x. The order is fixed: by x, then z, then y.
-pub fn distances(
+/// Planes of one x that are worked on at a time, for each thread: what is asked for in them is in memory together.
+const PLANES: usize = 2;
+
+/// Hands `each`, for every voxel where `from` is set, its index and the distance in mm to the nearest voxel where `to` is
+/// set (infinite where there is none). `spacing` in mm, z, y, x. The order is fixed: by x, then z, then y.
+pub fn each_distance(
     from: &Mask,
     is_from: impl Fn(u8) -> bool + Sync,
     to: &Mask,
     is_to: impl Fn(u8) -> bool + Sync,
     spacing: [f64; 3],
-) -> Vec<(usize, f64)> {
+    mut each: impl FnMut(usize, f64),
+) {
     let [depth, height, width] = to.size;
     let along_x = steps_along_x(to, is_to);
-    let planes: Vec<Vec<(usize, f64)>> = (0..width)
-        .into_par_iter()
-        .map(|x| {
-            let asked = || (0..depth).flat_map(|z| (0..height).map(move |y| (z, y)));
-            if !asked().any(|(z, y)| is_from(from.data[from.index(z, y, x)])) {
-                return Vec::new();
+    let plane_of = |x: usize| {
+        let asked = || (0..depth).flat_map(|z| (0..height).map(move |y| (z, y)));
+        let count = asked().filter(|&(z, y)| is_from(from.data[from.index(z, y, x)])).count();
+        if count == 0 {
+            return Vec::new();
+        }
+        let mut plane = vec![f64::INFINITY; depth * height];
+        for (z, y) in asked() {
+            let steps = along_x[to.index(z, y, x)];
+            if steps != FAR {
+                plane[z * height + y] = (f64::from(steps) * spacing[2]).powi(2);
             }
-            let mut plane = vec![f64::INFINITY; depth * height];
-            for (z, y) in asked() {
-                let steps = along_x[to.index(z, y, x)];
-                if steps != FAR {
-                    plane[z * height + y] = (f64::from(steps) * spacing[2]).powi(2);
-                }
-            }
-            let mut envelope = Envelope::new(depth.max(height));
-            for z in 0..depth {
-                envelope.transform(&mut plane[z * height..(z + 1) * height], 1, height, spacing[1]);
-            }
-            for y in 0..height {
-                envelope.transform(&mut plane[y..], height, depth, spacing[0]);
-            }
-            asked()
-                .map(|(z, y)| (from.index(z, y, x), plane[z * height + y]))
-                .filter(|&(at, _)| is_from(from.data[at]))
-                .map(|(at, squared)| (at, squared.sqrt()))
-                .collect()
-        })
-        .collect();
-    planes.into_iter().flatten().collect()
+        }
+        let mut envelope = Envelope::new(depth.max(height));
+        for z in 0..depth {
+            envelope.transform(&mut plane[z * height..(z + 1) * height], 1, height, spacing[1]);
+        }
+        for y in 0..height {
+            envelope.transform(&mut plane[y..], height, depth, spacing[0]);
+        }
+        let mut found = Vec::with_capacity(count);
+        let all = asked().map(|(z, y)| (from.index(z, y, x), plane[z * height + y]));
+        found.extend(all.filter(|&(at, _)| is_from(from.data[at])).map(|(at, squared)| (at, squared.sqrt())));
+        found
+    };
+    let at_once = PLANES * rayon::current_num_threads();
+    for first in (0..width).step_by(at_once) {
+        let planes: Vec<Vec<(usize, f64)>> =
+            (first..(first + at_once).min(width)).into_par_iter().map(plane_of).collect();
+        planes.into_iter().flatten().for_each(|(at, distance)| each(at, distance));
+    }
+}
+
+/// The most bytes that [`each_distance`] holds beside its masks, of `size` voxels each, z, y, x.
+pub fn peak_bytes([depth, height, width]: [usize; 3]) -> u64 {
+    let plane = (depth as u64).saturating_mul(height as u64);
+    let planes = (PLANES * rayon::current_num_threads()) as u64 * (size_of::<f64>() + size_of::<(usize, f64)>()) as u64;
+    plane
+        .saturating_mul(width as u64)
+        .saturating_mul(size_of::<u16>() as u64)
+        .saturating_add(plane.saturating_mul(planes))
 }
 
 /// Voxels to the nearest set voxel in the same row along x, [`FAR`] where the row has none.
@@ -158,7 +174,9 @@ mod tests {
                 mask
             };
             let (from, to) = (draw(30), draw(density));
-            let mut found = distances(&from, |value| value == 1, &to, |value| value == 1, spacing);
+            let mut found = Vec::new();
+            let set = |value| value == 1;
+            each_distance(&from, set, &to, set, spacing, |at, distance| found.push((at, distance)));
             found.sort_by_key(|&(at, _)| at);
             let expected = plain(&from, &to, spacing);
             prop_assert_eq!(found.len(), expected.len());

@@ -58,6 +58,15 @@ pub fn class_figures(
     figures_within(prediction, label, class, ignore, &extent, spacing, tolerance)
 }
 
+/// The most bytes that [`class_figures`] and [`case_figures`] hold beside two label maps of `size` voxels, z, y, x: a class
+/// that is everywhere and all of it surface.
+pub fn peak_bytes(size: [usize; 3]) -> u64 {
+    let size = size.map(|edge| edge.saturating_add(2));
+    let voxels = size.iter().fold(1u64, |all, edge| all.saturating_mul(*edge as u64));
+    // Two masks, their edges or neighbourhood codes, and a distance for each edge voxel.
+    voxels.saturating_mul(4 + size_of::<f64>() as u64).saturating_add(distance::peak_bytes(size))
+}
+
 /// Dice alone: 2 |A and B| / (|A| + |B|), NaN where both are empty.
 ///
 /// # Panics

@@ -1,5 +1,5 @@
 //! Distances between surfaces: HD95 on edge voxels, NSD on surface elements between voxels.
-use super::distance::distances;
+use super::distance::each_distance;
 use super::mask::Mask;
 
 /// The larger of the two directed 95th percentiles of the distances in mm between edge voxels (mask voxels with a
@@ -13,8 +13,10 @@ pub fn hd95(a: &Mask, b: &Mask, spacing: [f64; 3]) -> f64 {
 
 fn directed_percentile(from: &Mask, to: &Mask, spacing: [f64; 3]) -> f64 {
     let is_edge = |value| value == 1;
-    let values = distances(from, is_edge, to, is_edge, spacing);
-    percentile(values.into_iter().map(|(_, distance)| distance).collect(), 0.95)
+    let count = from.data.iter().filter(|value| is_edge(**value)).count();
+    let mut values = Vec::with_capacity(count);
+    each_distance(from, is_edge, to, is_edge, spacing, |_, distance| values.push(distance));
+    percentile(values, 0.95)
 }
 
 /// The `share` quantile, linear between order statistics; NaN of nothing.
@@ -61,14 +63,14 @@ pub fn nsd(a: &Mask, b: &Mask, spacing: [f64; 3], tolerance: f64) -> f64 {
 fn area_within(from: &Mask, to: &Mask, areas: &[f64; 256], spacing: [f64; 3], tolerance: f64) -> (f64, f64) {
     let is_element = |code| code != 0 && code != u8::MAX;
     let (mut within, mut all) = (0.0, 0.0);
-    for (at, distance) in distances(from, is_element, to, is_element, spacing) {
+    each_distance(from, is_element, to, is_element, spacing, |at, distance| {
         let area = areas[usize::from(from.data[at])];
         all += area;
         // in f32, as MONAI compares: a distance of just the tolerance must not fall to the rounding of its root
         if distance as f32 <= tolerance as f32 {
             within += area;
         }
-    }
+    });
     (within, all)
 }
 

@@ -10,6 +10,11 @@ pub fn resident_bytes() -> Option<u64> {
     status_field("VmRSS:")
 }
 
+/// Bytes mapped to be written, which is what a limit on a process's data counts.
+pub fn data_bytes() -> Option<u64> {
+    status_field("VmData:")
+}
+
 /// Starts a new peak (Linux; elsewhere, and where the system refuses, the peak is that of the process's life).
 pub fn reset_peak() {
     // "5" resets the peak resident set size; see proc(5), /proc/pid/clear_refs. A refusal changes nothing.

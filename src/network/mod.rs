@@ -7,6 +7,6 @@ mod statistics;
 pub mod topology;
 mod unet;
 
-pub use parameter::{Buffer, Parameter, host, weights_sha256};
+pub use parameter::{Buffer, Parameter, WeightsDigest, host, weights_sha256};
 pub use statistics::BatchStatistics;
 pub use unet::{Mode, UNet, head_weights};

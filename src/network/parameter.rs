@@ -78,19 +78,37 @@ pub struct Buffer {
 pub fn weights_sha256<'a>(tensors: impl Iterator<Item = (&'a str, Vec<usize>, Vec<f32>)>) -> String {
     let mut tensors: Vec<_> = tensors.collect();
     tensors.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-    let mut hash = Sha256::new();
+    let mut digest = WeightsDigest::new();
     for (name, shape, values) in tensors {
-        hash.update((name.len() as u32).to_le_bytes());
-        hash.update(name.as_bytes());
-        hash.update((shape.len() as u32).to_le_bytes());
-        for size in shape {
-            hash.update((size as u64).to_le_bytes());
-        }
-        for value in values {
-            hash.update(value.to_le_bytes());
-        }
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        digest.add(name, &shape, &bytes);
     }
-    hex(&hash.finalize())
+    digest.finish()
+}
+
+/// The digest of [`weights_sha256`], tensor after tensor.
+pub struct WeightsDigest(Sha256);
+
+impl WeightsDigest {
+    #[allow(clippy::new_without_default, reason = "a digest of nothing is of no use")]
+    pub fn new() -> Self {
+        Self(Sha256::new())
+    }
+
+    /// The next tensor in bytewise order of names; `values` are f32, little-endian.
+    pub fn add(&mut self, name: &str, shape: &[usize], values: &[u8]) {
+        self.0.update((name.len() as u32).to_le_bytes());
+        self.0.update(name.as_bytes());
+        self.0.update((shape.len() as u32).to_le_bytes());
+        for size in shape {
+            self.0.update((*size as u64).to_le_bytes());
+        }
+        self.0.update(values);
+    }
+
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
 }
 
 #[cfg(test)]

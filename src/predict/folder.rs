@@ -4,17 +4,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-use super::{InputCase, PredictError, Predictor, PredictorSettings, find_cases};
-use crate::config::Device;
-use crate::dataset::prepare;
+use super::{InputCase, Memory, PredictError, Predictor, PredictorSettings, case, find_cases, memory, tile, warnings};
+use crate::config::{Auto, ByteSize, Device};
 use crate::files::write_bytes;
+use crate::memory::budget;
 use crate::network::UNet;
+use crate::ops::cpu::pool;
 use crate::train::{
     LoadedRun,
     checkpoint::{self, State},
     load_run,
 };
-use crate::volume::{self, normalise::Normalisation};
+use crate::volume;
 
 /// Which weights of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,6 +50,8 @@ pub struct Options {
     pub overlap: f64,
     pub device: Device,
     pub probabilities: bool,
+    /// The most that the process may hold; `Auto` is what the system has to give.
+    pub memory: Auto<ByteSize>,
 }
 
 /// Told of progress.
@@ -96,8 +99,15 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
     let outputs = output_paths(&options.output, &cases)?;
     refuse_to_overwrite(&cases, &outputs)?;
     let device = crate::device::open(options.device).map_err(PredictError::Run)?;
+    let budget = budget(options);
+    let mirror = plan.mirror_axes.map(|trained| trained && options.tta);
+    let passes = (folders.len(), tile::mirrorings(mirror).len());
+    let files = cases.iter().map(|case| (case.id.as_str(), case.files.as_slice()));
+    memory::check(budget, &plan, passes, files, options.probabilities)?;
     let mut networks = Vec::new();
     let mut states = Vec::new();
+    // What reading them takes beside their weights goes back to the system, whatever lies between.
+    let keep = pool::Keep::new();
     for folder in &folders {
         if read_plan(folder)?.network != plan.network {
             let text = format!("{}: its network is not that of {}", folder.display(), folders[0].display());
@@ -107,6 +117,7 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
         networks.push(network);
         states.push(state);
     }
+    drop(keep);
     let predictor = Predictor {
         networks: networks.iter().collect(),
         preparation: &plan.preparation,
@@ -116,8 +127,9 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
             activations: crate::device::float_type(plan.activations),
             device,
             overlap: options.overlap,
-            mirror: plan.mirror_axes.map(|trained| trained && options.tta),
+            mirror,
         },
+        memory: Memory::new(budget, folder_of(&options.output)),
     };
     let mut records = Vec::new();
     for (done, (case, output)) in cases.iter().zip(outputs).enumerate() {
@@ -184,7 +196,7 @@ fn read_network(
         return Err(PredictError::Run(format!("{}: no such checkpoint; {cure}", path.display())));
     }
     let failed = |error: crate::train::TrainError| PredictError::Run(error.to_string());
-    let mut checkpoint = checkpoint::load(&path).map_err(failed)?;
+    let mut checkpoint = checkpoint::load_weights(&path).map_err(failed)?;
     let mut network = UNet::new(&plan.network, 0, device);
     checkpoint.restore_weights(&mut network, &path).map_err(failed)?;
     Ok((network, checkpoint.state))
@@ -222,8 +234,20 @@ fn refuse_to_overwrite(cases: &[InputCase], outputs: &[PathBuf]) -> Result<(), P
 
 /// `predict.json` in the output folder, or beside the output file.
 fn record_path(output: &Path) -> PathBuf {
-    let folder = if is_volume(output) { output.parent().unwrap_or(Path::new("")) } else { output };
-    folder.join("predict.json")
+    folder_of(output).join("predict.json")
+}
+
+fn folder_of(output: &Path) -> &Path {
+    if is_volume(output) { output.parent().unwrap_or(Path::new("")) } else { output }
+}
+
+/// Bytes that the process may hold. On a graphics card the networks are elsewhere, and nothing is held to.
+fn budget(options: &Options) -> Option<u64> {
+    match options.memory {
+        _ if options.device != Device::Cpu => None,
+        Auto::Value(budget) => Some(budget.0),
+        Auto::Auto => budget::automatic(),
+    }
 }
 
 fn predict_case(
@@ -233,21 +257,12 @@ fn predict_case(
     output: &Path,
     probabilities: bool,
 ) -> Result<Vec<String>, PredictError> {
-    let header = volume::read_header(&case.files[0])?;
-    let image = prepare::image(&case.files, predictor.preparation)?;
-    let warnings = warnings(plan, header.geometry.spacing(), &image.data);
-    let mut scores = predictor.scores(&image.data);
-    if probabilities {
-        softmax(&mut scores);
-        for (class, name) in plan.classes.iter().enumerate() {
-            let class_scores = scores.index_axis(ndarray::Axis(0), class);
-            let full = prepare::restore_scores(class_scores, &image.origin, if class == 0 { 1.0 } else { 0.0 });
-            let path = probability_path(output, name);
-            volume::write_image(&path, full.view(), &image.origin.native)?;
-        }
-    }
-    let prediction = predictor.restore(&scores, image);
-    volume::write_labels(output, prediction.labels.view(), &prediction.native)?;
+    let paths =
+        probabilities.then(|| plan.classes.iter().map(|class| probability_path(output, class)).collect::<Vec<_>>());
+    let found = case::predict(predictor, &case.files, paths.as_deref())?;
+    volume::write_label_boxes(output, &found.labels(), found.largest, &found.origin.native)?;
+    let mut warnings = warnings::of_spacing(plan, crate::xyz(found.origin.spacing));
+    warnings.extend(found.warnings);
     Ok(warnings)
 }
 
@@ -257,43 +272,4 @@ fn probability_path(output: &Path, class: &str) -> PathBuf {
     let stem = name.trim_end_matches(".gz").trim_end_matches(".nii");
     let class: String = class.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
     output.with_file_name(format!("{stem}_probability_{class}.nii.gz"))
-}
-
-fn softmax(scores: &mut ndarray::Array4<f32>) {
-    for mut voxel in scores.lanes_mut(ndarray::Axis(0)) {
-        let largest = voxel.fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-        voxel.mapv_inplace(|score| libm::expf(score - largest));
-        let sum: f32 = voxel.sum();
-        voxel.mapv_inplace(|score| score / sum);
-    }
-}
-
-/// What of a case lies outside of what was trained on; spacing in mm, x, y, z.
-fn warnings(plan: &LoadedRun, spacing: [f64; 3], image: &ndarray::Array4<f32>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let [low, high] = plan.spacing_range;
-    for (axis, name) in ["x", "y", "z"].into_iter().enumerate() {
-        // 10 % beyond is within what rotation and scaling show the network.
-        if spacing[axis] < low[axis] * 0.9 || spacing[axis] > high[axis] * 1.1 {
-            warnings.push(format!(
-                "spacing {:.3} mm along {name} is outside the {:.3} to {:.3} mm trained on",
-                spacing[axis], low[axis], high[axis]
-            ));
-        }
-    }
-    for (channel, normalisation) in plan.preparation.normalisation.iter().enumerate() {
-        let data = image.index_axis(ndarray::Axis(0), channel);
-        if let Normalisation::Ct { low, high, mean, deviation } = normalisation {
-            let bounds = [low, high].map(|bound| ((bound - mean) / deviation.max(1e-8)) as f32);
-            let inside = data.iter().filter(|v| **v > bounds[0] && **v < bounds[1]).count();
-            if (inside as f64) < 0.01 * data.len() as f64 {
-                warnings.push(format!(
-                    "channel {channel}: fewer than 1 % of voxels lie within the {low:.0} to {high:.0} HU trained on"
-                ));
-            }
-        } else if data.iter().all(|value| *value == 0.0) {
-            warnings.push(format!("channel {channel} is constant"));
-        }
-    }
-    warnings
 }

@@ -1,7 +1,11 @@
 //! Prediction: from a case's files to a label map on their own grid.
+mod case;
 mod cases;
 mod error;
 mod folder;
+mod memory;
+mod tile;
+mod warnings;
 mod window;
 
 use std::path::PathBuf;
@@ -12,8 +16,9 @@ use ndarray::{Array3, Array4};
 pub use cases::{InputCase, find_cases};
 pub use error::PredictError;
 pub use folder::{CheckpointName, Observer, Options, Record, run};
+pub use memory::{Memory, check_validation};
 
-use crate::dataset::prepare::{self, Preparation, PreparedImage};
+use crate::dataset::prepare::Preparation;
 use crate::network::UNet;
 use crate::volume::NativeGrid;
 
@@ -43,27 +48,28 @@ pub struct Predictor<'a> {
     pub networks: Vec<&'a UNet>,
     pub preparation: &'a Preparation,
     pub settings: PredictorSettings,
+    /// Changes where volumes lie, never the result.
+    pub memory: Memory,
 }
 
 impl Predictor<'_> {
     /// The label map of a case: its files are one per channel, or one for all.
     ///
     /// # Errors
-    /// Files that cannot be read or do not fit the plan.
+    /// Files that cannot be read or do not fit the plan, scratch files that cannot be written.
     pub fn labels(&self, files: &[PathBuf]) -> Result<Prediction, PredictError> {
-        let image = prepare::image(files, self.preparation)?;
-        let scores = self.scores(&image.data);
-        Ok(self.restore(&scores, image))
+        let found = case::predict(self, files, None)?;
+        let labels = found.labels().to_array().map_err(self.memory.failed())?;
+        Ok(Prediction { labels, native: found.origin.native })
     }
 
-    /// Mean logits `[class, z, y, x]` over networks, mirrorings and tiles, of a prepared image `[channel, z, y, x]`.
-    pub fn scores(&self, image: &Array4<f32>) -> Array4<f32> {
-        window::scores(self, image)
+    /// Mean logits `[class, z, y, x]` of a tile `[channel, z, y, x]` over networks and mirrorings.
+    pub fn tile_scores(&self, tile: &Array4<f32>) -> Array4<f32> {
+        tile::scores(self, tile)
     }
 
-    /// A label map on the input's RAS grid from scores on the prepared one.
-    pub fn restore(&self, scores: &Array4<f32>, image: PreparedImage) -> Prediction {
-        let labels = prepare::restore_labels(scores.view(), &image.origin, self.preparation);
-        Prediction { labels, native: image.origin.native }
+    /// Passes through a network that a tile takes.
+    pub fn passes(&self) -> usize {
+        self.networks.len() * tile::mirrorings(self.settings.mirror).len()
     }
 }

@@ -5,15 +5,17 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError, View};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
-use crate::network::{UNet, weights_sha256};
+use crate::network::{UNet, WeightsDigest, weights_sha256};
 
 /// What a checkpoint knows beside its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,12 +123,24 @@ pub struct Checkpoint {
 /// # Errors
 /// Neither can be used; both are named.
 pub fn load(path: &Path) -> Result<Checkpoint, TrainError> {
-    let first = match load_one(path) {
+    load_either(path, &|_| true)
+}
+
+/// As [`load`], for prediction: of the tensors only the weights are kept.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_weights(path: &Path) -> Result<Checkpoint, TrainError> {
+    load_either(path, &|name| name.starts_with("weights/"))
+}
+
+fn load_either(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Checkpoint, TrainError> {
+    let first = match load_one(path, keep) {
         Ok(checkpoint) => return Ok(checkpoint),
         Err(error) => error,
     };
     let previous = path.with_file_name("previous.safetensors");
-    match load_one(&previous) {
+    match load_one(&previous, keep) {
         Ok(checkpoint) => {
             tracing::warn!("{first}; using {} of step {}", previous.display(), checkpoint.state.step);
             Ok(checkpoint)
@@ -135,28 +149,55 @@ pub fn load(path: &Path) -> Result<Checkpoint, TrainError> {
     }
 }
 
-fn load_one(path: &Path) -> Result<Checkpoint, TrainError> {
+/// Tensor after tensor, in the order of the digest, so that no more is in memory than is kept, and one.
+fn load_one(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Checkpoint, TrainError> {
     let damaged = |problem: String| TrainError::run(path, problem, "use another checkpoint, or train again");
-    let bytes = fs::read(path).map_err(|error| damaged(error.to_string()))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let failed = |error: std::io::Error| damaged(error.to_string());
+    let mut file = fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let (start, header) = read_header(&mut file, length).map_err(damaged)?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let mut infos: Vec<_> = header.tensors().into_iter().collect();
+    infos.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
     let mut tensors = HashMap::new();
-    for (name, view) in file.iter() {
-        if view.dtype() != Dtype::F32 {
-            return Err(damaged(format!("tensor {name} is {:?}, not F32", view.dtype())));
+    let mut digest = WeightsDigest::new();
+    for (name, info) in infos {
+        if info.dtype != Dtype::F32 {
+            return Err(damaged(format!("tensor {name} is {:?}, not F32", info.dtype)));
         }
-        let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
-        tensors.insert(name.to_owned(), (view.shape().to_vec(), values));
+        // The header was checked: offsets ascend and end with the file.
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        file.seek(SeekFrom::Start(start + from as u64)).and_then(|_| file.read_exact(&mut bytes)).map_err(failed)?;
+        digest.add(&name, &info.shape, &bytes);
+        if keep(&name) {
+            let values = bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
+            tensors.insert(name, (info.shape.clone(), values));
+        }
     }
-    let digest =
-        weights_sha256(tensors.iter().map(|(name, (shape, values))| (name.as_str(), shape.clone(), values.clone())));
-    if metadata.get("tensors_sha256") != Some(&digest) {
+    if metadata.get("tensors_sha256") != Some(&digest.finish()) {
         return Err(damaged("the tensors are not what was written (SHA-256 differs)".into()));
     }
     let state = metadata.get("voxfit").ok_or_else(|| damaged("not a voxfit checkpoint".into()))?;
     let state = serde_json::from_str(state).map_err(|error| damaged(error.to_string()))?;
     Ok(Checkpoint { tensors, state })
+}
+
+/// Where the tensors begin, and what there is; the tensors fill the file of `length` bytes to its end.
+fn read_header(file: &mut fs::File, length: u64) -> Result<(u64, Metadata), String> {
+    let mut size = [0; 8];
+    file.read_exact(&mut size).map_err(|error| error.to_string())?;
+    let size = u64::from_le_bytes(size);
+    let start = size.checked_add(8).filter(|start| *start <= length);
+    let start = start.ok_or_else(|| format!("its header would have {size} bytes, the file has {length}"))?;
+    let mut bytes = Vec::new();
+    file.take(size).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    // Offsets and shapes are checked with it.
+    let header: Metadata = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    if start.checked_add(header.data_len() as u64) != Some(length) {
+        return Err("it is cut short or longer than its header says".into());
+    }
+    Ok((start, header))
 }
 
 impl Checkpoint {

@@ -17,8 +17,8 @@ use crate::dataset::split::Split;
 use crate::evaluate::{CaseFigures, DEFAULT_TOLERANCE_MM, Summary};
 use crate::memory::meter;
 use crate::network::UNet;
-use crate::ops::cpu::pool::{self, Keep};
-use crate::predict::{Predictor, PredictorSettings};
+use crate::ops::cpu::pool::{self, Arena, Keep};
+use crate::predict::{Memory, Predictor, PredictorSettings};
 
 /// Steps in a row that may be skipped for overflow before the run is given up.
 const MAX_SKIPPED: u32 = 40;
@@ -256,7 +256,8 @@ impl Loop<'_> {
             return Ok(());
         }
         let clock = Instant::now();
-        let cases = self.figures(&self.split.validation[..count], false)?;
+        let split = self.split;
+        let cases = self.figures(&split.validation[..count], false)?;
         let result = validation::summarise(self.dataset, &cases, self.step, clock.elapsed().as_secs_f64());
         self.report(&result, metrics, false)?;
         self.keep_best(&result)
@@ -281,11 +282,16 @@ impl Loop<'_> {
         Ok(())
     }
 
-    fn figures(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<CaseFigures>, TrainError> {
-        // A step's buffers are not those of a prediction.
-        pool::release();
+    fn figures(&mut self, cases: &[usize], with_surfaces: bool) -> Result<Vec<CaseFigures>, TrainError> {
+        // A step's buffers are not those of a prediction: without keepers they go back to the system.
+        self.keep = None;
+        pool::set_arena(Arena::NONE);
         let figures = self.figures_of(cases, with_surfaces);
         pool::release();
+        if let Some(watch) = &self.watch {
+            pool::set_arena(watch.fit.step.arena);
+        }
+        self.keep = Some(Keep::new());
         figures
     }
 
@@ -301,6 +307,7 @@ impl Loop<'_> {
                 overlap: 0.5,
                 mirror: [false; 3],
             },
+            memory: Memory::new(self.watch.as_ref().and_then(Watch::budget), self.folder.path()),
         };
         let mut figures = Vec::new();
         for (done, case) in cases.iter().enumerate() {
@@ -339,7 +346,8 @@ impl Loop<'_> {
         // First of all the weights: a stop during the validation below loses nothing.
         self.save("last", false)?;
         let clock = Instant::now();
-        let figures = match self.figures(&self.split.validation, true) {
+        let split = self.split;
+        let figures = match self.figures(&split.validation, true) {
             Err(TrainError::Stopped) => return self.stopped(),
             other => other?,
         };

@@ -23,6 +23,7 @@ use crate::ops::cpu::pool;
 use crate::ops::cpu::worker::on_worker;
 use crate::patch::augment::source_size;
 use crate::patch::sampler::Sampler;
+use crate::predict::check_validation;
 
 /// The arguments of a training.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,7 +203,7 @@ fn fold(
     let Data { dataset, fingerprint, cache, .. } = data;
     let mut resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
     // Before the cases are prepared, so that what cannot be is said at once.
-    set_levers(&mut resolved, options)?;
+    let levers = set_levers(&mut resolved, options)?;
     for swap in &resolved.norm.swaps {
         tracing::info!("{swap}");
     }
@@ -214,6 +215,11 @@ fn fold(
         Fold::All => None,
     };
     let split = split(&ids, resolved.experiment.data.folds, number, resolved.experiment.train.seed);
+    if let Some((_, room)) = levers {
+        let validated = split.validation.iter().map(|case| &dataset.cases[*case]);
+        let files = validated.map(|case| (case.id.as_str(), case.images.as_slice()));
+        check_validation(&room, &resolved, files)?;
+    }
 
     let tell = |done, total| observer.event(Event::Preparing { done, total });
     let store = Store::open_or_prepare_until(cache, dataset, &resolved.preparation, DEFAULT_MEMORY, &tell, stop)?;

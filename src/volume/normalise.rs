@@ -1,6 +1,10 @@
 //! Intensity normalisation, and the region of an image that holds anything.
-use ndarray::{Array3, ArrayView3, ArrayView4, ArrayViewMut3, Axis, Zip};
+use std::convert::Infallible;
+
+use ndarray::{ArrayView3, ArrayView4, ArrayViewMut3, Axis};
 use serde::{Deserialize, Serialize};
+
+use super::mask::Mask;
 
 /// The least deviation that is divided by.
 const DEVIATION_FLOOR: f64 = 1e-8;
@@ -19,104 +23,111 @@ impl Normalisation {
     /// Normalises in place. `mask` marks the nonzero region (after filling holes) and counts for
     /// `ZScore { nonzero: true }` alone; without one, voxels other than 0 are taken.
     ///
+    /// # Panics
+    /// Where `mask` is smaller than `data`.
+    pub fn apply(&self, mut data: ArrayViewMut3<'_, f32>, mask: Option<&Mask>) {
+        if !self.is_masked() {
+            let Ok(intensity) = self.of_image(|take| {
+                data.iter().for_each(|value| take(*value));
+                Ok::<_, Infallible>(())
+            });
+            data.map_inplace(|value| *value = intensity.of(*value));
+            return;
+        }
+        let inside = |(z, y, x): (usize, usize, usize), value: f32| match mask {
+            Some(mask) => mask.contains(z, y, x),
+            None => value != 0.0,
+        };
+        let Ok(intensity) = self.of_image(|take| {
+            data.indexed_iter().filter(|(place, value)| inside(*place, **value)).for_each(|(_, value)| take(*value));
+            Ok::<_, Infallible>(())
+        });
+        data.indexed_iter_mut().for_each(|(place, value)| {
+            *value = if inside(place, *value) { intensity.of(*value) } else { 0.0 };
+        });
+    }
+
+    /// Whether voxels outside the nonzero region neither count nor change.
+    pub fn is_masked(&self) -> bool {
+        matches!(self, Self::ZScore { nonzero: true })
+    }
+
+    /// What is done to every voxel of an image. `visit` hands over all values that count, in the order of voxels (z, y, x,
+    /// the last fastest); it is asked twice where the image's own mean and deviation are needed.
+    ///
     /// Sums run in f64 in the order of voxels, so that the result does not depend on threads. The deviation is that of
     /// the population (divided by n), at least 1e-8.
     ///
-    /// # Panics
-    /// Where `mask` has another shape than `data`.
-    pub fn apply(&self, mut data: ArrayViewMut3<'_, f32>, mask: Option<ArrayView3<'_, bool>>) {
+    /// # Errors
+    /// Those of `visit`.
+    pub fn of_image<E>(&self, visit: impl FnMut(&mut dyn FnMut(f32)) -> Result<(), E>) -> Result<Intensity, E> {
         match *self {
             Self::Ct { low, high, mean, deviation } => {
-                let scale = deviation.max(DEVIATION_FLOOR);
-                // max then min, not clamp: it must not panic where low is above high.
-                data.map_inplace(|value| *value = ((f64::from(*value).max(low).min(high) - mean) / scale) as f32);
+                Ok(Intensity::Clipped { low, high, mean, scale: deviation.max(DEVIATION_FLOOR) })
             }
-            Self::ZScore { nonzero: false } => {
-                let (mean, deviation) = moments(|| data.iter().copied());
-                data.map_inplace(|value| *value = ((f64::from(*value) - mean) / deviation) as f32);
+            Self::ZScore { .. } => {
+                let (mean, deviation) = moments(visit)?;
+                Ok(Intensity::Scaled { mean, deviation })
             }
-            Self::ZScore { nonzero: true } => {
-                let nonzero;
-                let inside = match mask {
-                    Some(mask) => mask,
-                    None => {
-                        nonzero = data.map(|value| *value != 0.0);
-                        nonzero.view()
-                    }
-                };
-                let taken = || data.iter().zip(&inside).filter(|(_, inside)| **inside).map(|(value, _)| *value);
-                let (mean, deviation) = moments(taken);
-                Zip::from(&mut data).and(inside).for_each(|value, &inside| {
-                    *value = if inside { ((f64::from(*value) - mean) / deviation) as f32 } else { 0.0 };
-                });
-            }
+        }
+    }
+}
+
+/// What is done to every voxel of a channel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Intensity {
+    /// Nothing.
+    Kept,
+    Clipped {
+        low: f64,
+        high: f64,
+        mean: f64,
+        scale: f64,
+    },
+    Scaled {
+        mean: f64,
+        deviation: f64,
+    },
+}
+
+impl Intensity {
+    pub fn of(self, value: f32) -> f32 {
+        match self {
+            Self::Kept => value,
+            // max then min, not clamp: it must not panic where low is above high.
+            Self::Clipped { low, high, mean, scale } => ((f64::from(value).max(low).min(high) - mean) / scale) as f32,
+            Self::Scaled { mean, deviation } => ((f64::from(value) - mean) / deviation) as f32,
         }
     }
 }
 
 /// Mean and deviation (at least [`DEVIATION_FLOOR`]); mean 0 where there is nothing.
-fn moments<I: Iterator<Item = f32>>(values: impl Fn() -> I) -> (f64, f64) {
-    let (sum, count) = values().fold((0.0, 0u64), |(sum, count), value| (sum + f64::from(value), count + 1));
+fn moments<E>(mut visit: impl FnMut(&mut dyn FnMut(f32)) -> Result<(), E>) -> Result<(f64, f64), E> {
+    let (mut sum, mut count) = (0.0, 0u64);
+    visit(&mut |value| {
+        sum += f64::from(value);
+        count += 1;
+    })?;
     let count = count.max(1) as f64;
     let mean = sum / count;
-    let squares: f64 = values().map(|value| (f64::from(value) - mean).powi(2)).sum();
+    let mut squares = 0.0;
+    visit(&mut |value| squares += (f64::from(value) - mean).powi(2))?;
     let deviation = (squares / count).sqrt();
     // Written so that NaN stays NaN.
-    (mean, if deviation < DEVIATION_FLOOR { DEVIATION_FLOOR } else { deviation })
+    Ok((mean, if deviation < DEVIATION_FLOOR { DEVIATION_FLOOR } else { deviation }))
 }
 
 /// Where any channel of `[channel, z, y, x]` is not 0, holes filled: what the border cannot reach through zeros by
 /// steps across faces counts as inside (`scipy.ndimage.binary_fill_holes`).
-pub fn nonzero_mask(channels: ArrayView4<'_, f32>) -> Array3<bool> {
-    let shape = [channels.len_of(Axis(1)), channels.len_of(Axis(2)), channels.len_of(Axis(3))];
-    let mut mask = Array3::from_elem(shape, false);
+pub fn nonzero_mask(channels: ArrayView4<'_, f32>) -> Mask {
+    let mut mask = Mask::new([channels.len_of(Axis(1)), channels.len_of(Axis(2)), channels.len_of(Axis(3))]);
     for channel in channels.outer_iter() {
-        Zip::from(&mut mask).and(channel).for_each(|inside, &value| *inside |= value != 0.0);
-    }
-    fill_holes(&mut mask);
-    mask
-}
-
-/// Marks every voxel that the border does not reach. Runs of voxels along x are taken together, which keeps the list of
-/// what is still to visit short.
-fn fill_holes(mask: &mut Array3<bool>) {
-    let (depth, height, width) = mask.dim();
-    if mask.is_empty() {
-        return;
-    }
-    let mut outside = Array3::from_elem(mask.dim(), false);
-    let mut pending = Vec::new();
-    for z in 0..depth {
-        for y in 0..height {
-            let face = z == 0 || y == 0 || z + 1 == depth || y + 1 == height;
-            let step = if face { 1 } else { (width - 1).max(1) };
-            for x in (0..width).step_by(step) {
-                // On a face a run needs to be entered once, at its start.
-                if !mask[[z, y, x]] && (x == 0 || !face || mask[[z, y, x - 1]]) {
-                    pending.push([z, y, x]);
-                }
-            }
-            while let Some([z, y, x]) = pending.pop() {
-                if outside[[z, y, x]] {
-                    continue;
-                }
-                let open = |x: usize| !mask[[z, y, x]];
-                let start = (0..x).rev().take_while(|&x| open(x)).last().unwrap_or(x);
-                let end = (x..width).take_while(|&x| open(x)).last().unwrap_or(x);
-                (start..=end).for_each(|x| outside[[z, y, x]] = true);
-                let above = (z > 0).then(|| [z - 1, y]);
-                let below = (z + 1 < depth).then(|| [z + 1, y]);
-                let front = (y > 0).then(|| [z, y - 1]);
-                let back = (y + 1 < height).then(|| [z, y + 1]);
-                for [z, y] in [above, below, front, back].into_iter().flatten() {
-                    let fresh = |x: usize| !mask[[z, y, x]] && !outside[[z, y, x]];
-                    let starts = (start..=end).filter(|&x| fresh(x) && (x == start || !fresh(x - 1)));
-                    pending.extend(starts.map(|x| [z, y, x]));
-                }
-            }
+        for ((z, y, x), _) in channel.indexed_iter().filter(|(_, value)| **value != 0.0) {
+            mask.insert(z, y, x);
         }
     }
-    Zip::from(mask).and(&outside).for_each(|inside, &outside| *inside = !outside);
+    mask.fill_holes();
+    mask
 }
 
 /// The smallest box that holds every true voxel: start and size in the order z, y, x; None where there is none.
@@ -138,6 +149,8 @@ pub fn bounding_box(mask: ArrayView3<'_, bool>) -> Option<([usize; 3], [usize; 3
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Array3;
+
     use super::*;
 
     /// `(x*7919 + y*104729 + z*1299709) % 1000` on 3 x 4 x 5 (z, y, x), as in the recipes below.
@@ -163,7 +176,7 @@ mod tests {
     fn z_score_inside_a_mask_leaves_the_rest_zero() {
         let mut masked = data();
         let mask = masked.map(|value| value % 3.0 != 0.0);
-        Normalisation::ZScore { nonzero: true }.apply(masked.view_mut(), Some(mask.view()));
+        Normalisation::ZScore { nonzero: true }.apply(masked.view_mut(), Some(&Mask::from_array(mask.view())));
         // m = a % 3 != 0; b = a[m]; (a - b.mean()) / b.std() where m, else 0
         assert_close(&masked, &[0.0, 1.475_304_244, 1.195_691_155, 0.916_078_067, 0.636_464_978, 0.0]);
     }
@@ -191,7 +204,7 @@ mod tests {
         let pattern = |(z, y, x): (usize, usize, usize)| (z * 5 + y * 11 + x * 7 + z * y * 3 + y * x * 2) % 9 < 6;
         let image = Array3::from_shape_fn((12, 13, 14), |voxel| if pattern(voxel) { 1.0f32 } else { 0.0 });
         let channels = image.insert_axis(Axis(0));
-        let mask = nonzero_mask(channels.view());
+        let mask = nonzero_mask(channels.view()).to_array();
         // s = (z*5 + y*11 + x*7 + z*y*3 + y*x*2) % 9 < 6; f = scipy.ndimage.binary_fill_holes(s)
         // s.sum(), f.sum(), (np.flatnonzero(f) % 1009).sum()
         assert_eq!(channels.iter().filter(|value| **value != 0.0).count(), 1482);
@@ -207,7 +220,7 @@ mod tests {
         let mut channels = ndarray::Array4::<f32>::zeros((2, 1, 3, 5));
         channels[[0, 0, 1, 1]] = 2.0;
         channels[[1, 0, 1, 3]] = -1.0;
-        let mask = nonzero_mask(channels.view());
+        let mask = nonzero_mask(channels.view()).to_array();
         assert_eq!(mask.iter().filter(|inside| **inside).count(), 2);
         assert_eq!(bounding_box(mask.view()), Some(([0, 1, 1], [1, 1, 3])));
         assert_eq!(bounding_box(Array3::from_elem((2, 2, 2), false).view()), None);

@@ -1,5 +1,8 @@
 //! From the header's placement to an affine, and from an affine to the closest RAS order of axes.
+use std::ops::Range;
 use std::path::Path;
+
+use ndarray::{ArrayView3, Axis};
 
 use super::error::VolumeError;
 use super::fields::Placement;
@@ -65,6 +68,42 @@ impl Axes {
             }
         }
         ras
+    }
+
+    /// Planes `planes` of the file's last axis, of a file of `size` voxels (its own order): their first voxel and voxels in
+    /// the RAS array, z, y, x.
+    pub(super) fn ras_box(&self, size: [usize; 3], planes: Range<usize>) -> ([usize; 3], [usize; 3]) {
+        let (mut start, mut shape) = ([0; 3], self.array_shape(size));
+        let across = 2 - self.to[2];
+        start[across] = if self.flip[2] { size[2] - planes.end } else { planes.start };
+        shape[across] = planes.len();
+        (start, shape)
+    }
+
+    /// A box in the file's order, `[k, j, i]`, as `[z, y, x]`.
+    pub(super) fn file_to_ras<'a, T>(&self, view: ArrayView3<'a, T>) -> ArrayView3<'a, T> {
+        let mut view = view;
+        for axis in 0..3 {
+            if self.flip[axis] {
+                view.invert_axis(Axis(2 - axis));
+            }
+        }
+        let mut from = [0; 3];
+        for axis in 0..3 {
+            from[2 - self.to[axis]] = 2 - axis;
+        }
+        view.permuted_axes(from)
+    }
+
+    /// A box `[z, y, x]` in the file's order, `[k, j, i]`.
+    pub(super) fn ras_to_file<'a, T>(&self, view: ArrayView3<'a, T>) -> ArrayView3<'a, T> {
+        let mut view = view.permuted_axes([2 - self.to[2], 2 - self.to[1], 2 - self.to[0]]);
+        for axis in 0..3 {
+            if self.flip[axis] {
+                view.invert_axis(Axis(2 - axis));
+            }
+        }
+        view
     }
 
     /// The size `[z, y, x]` of the RAS array.

@@ -1,15 +1,19 @@
 //! Reads voxels straight into their place in the RAS array, a bounded piece of the file at a time.
 use std::path::Path;
 
-use ndarray::{Array4, ArrayViewMut3, Axis};
+use ndarray::{Array4, ArrayView3, Axis, s};
 
 use super::error::VolumeError;
 use super::header::Checked;
-use super::orientation::Axes;
 use super::source::Source;
 
 /// Voxels decoded at a time.
 const PIECE: usize = 16 << 10;
+/// Bytes of planes that are turned to RAS at a time.
+pub(super) const BATCH: usize = if cfg!(test) { 1 << 10 } else { 8 << 20 };
+
+/// An element, or what is wrong with a value and how it is cured.
+pub(super) type Converted<T> = Result<T, (String, &'static str)>;
 
 /// A file whose header has been read and checked.
 pub(super) struct Volume {
@@ -41,57 +45,67 @@ impl Volume {
     /// what is wrong with it and how it is cured.
     pub(super) fn read<T: Copy + Default>(
         self,
-        convert: impl Fn(f64) -> Result<T, (String, &'static str)>,
+        convert: impl Fn(f64) -> Converted<T>,
     ) -> Result<(Array4<T>, Checked), VolumeError> {
+        let [depth, height, width] = self.header.native.array_shape();
+        let mut data = allocate(self.source.path(), [self.header.volumes, depth, height, width])?;
+        let header = self.pieces(convert, |volume, [z, y, x], piece| {
+            let (depth, height, width) = piece.dim();
+            data.slice_mut(s![volume, z..z + depth, y..y + height, x..x + width]).assign(&piece);
+            Ok(())
+        })?;
+        Ok((data, header))
+    }
+
+    /// Reads every volume as the file has it, some of its planes at a time (about [`BATCH`] bytes of elements, a plane
+    /// at least): `take` is handed the volume's number and a box of it in RAS orientation with its first voxel, z, y, x.
+    pub(super) fn pieces<T: Copy + Default>(
+        self,
+        convert: impl Fn(f64) -> Converted<T>,
+        mut take: impl FnMut(usize, [usize; 3], ArrayView3<'_, T>) -> Result<(), VolumeError>,
+    ) -> Result<Checked, VolumeError> {
         let Self { mut source, header } = self;
-        let [depth, height, width] = header.native.array_shape();
-        let mut data = allocate(source.path(), [header.volumes, depth, height, width])?;
+        let [width, height, depth] = header.native.size;
         source.skip_to(header.offset.max(source.taken()))?;
-        let mut bytes = vec![0; PIECE * header.scalar.bytes()];
-        let mut values = Vec::with_capacity(PIECE);
-        for volume in data.outer_iter_mut() {
-            let mut bad = None;
-            let mut volume = in_file_order(volume, &header.native.axes);
-            'volume: for (k, mut plane) in volume.outer_iter_mut().enumerate() {
-                for (j, mut row) in plane.outer_iter_mut().enumerate() {
-                    for (piece, mut row) in row.axis_chunks_iter_mut(Axis(0), PIECE).enumerate() {
-                        let raw = &mut bytes[..row.len() * header.scalar.bytes()];
-                        source.read_voxels(raw)?;
-                        header.scalar.decode(raw, header.big_endian, &mut values);
-                        if let Some((slope, inter)) = header.scaling {
-                            values.iter_mut().for_each(|value| *value = *value * slope + inter);
-                        }
-                        for (index, (voxel, value)) in row.iter_mut().zip(&values).enumerate() {
-                            match convert(*value) {
-                                Ok(element) => *voxel = element,
-                                Err((problem, cure)) => {
-                                    bad = Some(([piece * PIECE + index, j, k], problem, cure));
-                                    break 'volume;
-                                }
+        let mut raw = vec![0; PIECE.min(width) * header.scalar.bytes()];
+        let mut values = Vec::with_capacity(PIECE.min(width));
+        let at_once = planes_at_once::<T>(header.native.size);
+        let mut batch = allocate(source.path(), [1, at_once, height, width])?.index_axis_move(Axis(0), 0);
+        for volume in 0..header.volumes {
+            for first in (0..depth).step_by(at_once) {
+                let mut batch = batch.slice_mut(s![..at_once.min(depth - first), .., ..]);
+                for (k, mut plane) in batch.outer_iter_mut().enumerate() {
+                    for (j, mut row) in plane.outer_iter_mut().enumerate() {
+                        for (piece, mut row) in row.axis_chunks_iter_mut(Axis(0), PIECE).enumerate() {
+                            let raw = &mut raw[..row.len() * header.scalar.bytes()];
+                            source.read_voxels(raw)?;
+                            header.scalar.decode(raw, header.big_endian, &mut values);
+                            if let Some((slope, inter)) = header.scaling {
+                                values.iter_mut().for_each(|value| *value = *value * slope + inter);
+                            }
+                            for (index, (voxel, value)) in row.iter_mut().zip(&values).enumerate() {
+                                *voxel = convert(*value).map_err(|(problem, cure)| {
+                                    let [x, y, z] = in_ras([piece * PIECE + index, j, first + k], &header);
+                                    VolumeError::invalid(source.path(), format!("voxel ({x}, {y}, {z})"), problem, cure)
+                                })?;
                             }
                         }
                     }
                 }
-            }
-            if let Some((voxel, problem, cure)) = bad {
-                let [x, y, z] = in_ras(voxel, &header);
-                return Err(VolumeError::invalid(source.path(), format!("voxel ({x}, {y}, {z})"), problem, cure));
+                let planes = batch.dim().0;
+                let (start, _) = header.native.axes.ras_box(header.native.size, first..first + planes);
+                let piece = header.native.axes.file_to_ras(batch.view());
+                take(volume, start, piece)?;
             }
         }
         source.finish()?;
-        Ok((data, header))
+        Ok(header)
     }
 }
 
-/// The RAS array seen with the file's axes, `[k, j, i]`.
-fn in_file_order<'a, T>(array: ArrayViewMut3<'a, T>, axes: &Axes) -> ArrayViewMut3<'a, T> {
-    let mut view = array.permuted_axes([2 - axes.to[2], 2 - axes.to[1], 2 - axes.to[0]]);
-    for axis in 0..3 {
-        if axes.flip[axis] {
-            view.invert_axis(Axis(2 - axis));
-        }
-    }
-    view
+/// Planes of a file of this size (its own order) that make about [`BATCH`] bytes.
+pub(super) fn planes_at_once<T>([width, height, depth]: [usize; 3]) -> usize {
+    (BATCH / (width * height * size_of::<T>()).max(1)).clamp(1, depth)
 }
 
 /// A voxel of the file's grid, as x, y, z of the RAS grid.

@@ -3,18 +3,41 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use flate2::{Compression, GzBuilder};
-use ndarray::{ArrayView3, Axis};
+use ndarray::{Array3, ArrayView3, Axis, s};
 
 use super::error::VolumeError;
 use super::fields::Version;
 use super::native::NativeGrid;
+use super::read::planes_at_once;
 use super::scalar::Scalar;
 use crate::files::write_atomically;
 
-/// Writes `data` (`[z, y, x]`, RAS) through `encode`, which appends an element's little-endian bytes.
+/// Voxels `[z, y, x]` in RAS orientation that are asked for box by box, so that they need not all be in memory.
+pub trait Boxes<T> {
+    /// Voxels z, y, x.
+    fn size(&self) -> [usize; 3];
+
+    /// The box of `size` voxels from `start` on (z, y, x).
+    ///
+    /// # Errors
+    /// Those of whatever holds the voxels.
+    fn read(&self, start: [usize; 3], size: [usize; 3]) -> io::Result<Array3<T>>;
+}
+
+impl<T: Copy> Boxes<T> for ArrayView3<'_, T> {
+    fn size(&self) -> [usize; 3] {
+        self.dim().into()
+    }
+
+    fn read(&self, [z, y, x]: [usize; 3], [depth, height, width]: [usize; 3]) -> io::Result<Array3<T>> {
+        Ok(self.slice(s![z..z + depth, y..y + height, x..x + width]).to_owned())
+    }
+}
+
+/// Writes `data` through `encode`, which appends an element's little-endian bytes; a bounded part of it at a time.
 pub(super) fn write<T: Copy>(
     path: &Path,
-    data: ArrayView3<'_, T>,
+    data: &impl Boxes<T>,
     native: &NativeGrid,
     scalar: Scalar,
     encode: impl Fn(T, &mut Vec<u8>),
@@ -25,9 +48,9 @@ pub(super) fn write<T: Copy>(
         let problem = "its ending says no format that is written";
         return Err(VolumeError::invalid(path, "file name", problem, "let it end in .nii.gz or .nii"));
     }
-    let expected = native.array_shape();
-    if data.shape() != expected {
-        let ([z, y, x], [d, h, w]) = (expected, [data.shape()[0], data.shape()[1], data.shape()[2]]);
+    let (expected, found) = (native.array_shape(), data.size());
+    if found != expected {
+        let ([z, y, x], [d, h, w]) = (expected, found);
         return Err(VolumeError::invalid(
             path,
             "size",
@@ -36,42 +59,43 @@ pub(super) fn write<T: Copy>(
         ));
     }
     let header = header(native, scalar);
-    let mut view = data.permuted_axes([2 - native.axes.to[2], 2 - native.axes.to[1], 2 - native.axes.to[0]]);
-    for axis in 0..3 {
-        if native.axes.flip[axis] {
-            view.invert_axis(Axis(2 - axis));
-        }
-    }
     let written: io::Result<()> = write_atomically(path, |file| {
         if gzip {
             // No time and no name in the gzip header: the same labels give the same bytes.
             let encoder = GzBuilder::new().mtime(0).write(file, Compression::default());
             let mut buffered = BufWriter::with_capacity(64 << 10, encoder);
-            body(&mut buffered, &header, view, &encode)?;
+            body(&mut buffered, &header, data, native, &encode)?;
             buffered.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?;
             Ok(())
         } else {
-            body(file, &header, view, &encode)
+            body(file, &header, data, native, &encode)
         }
     });
     written.map_err(|error| VolumeError::io(path, error))
 }
 
-/// The header and the voxels of `view`, which has the file's axes `[k, j, i]`.
+/// The header and the voxels in the file's order.
 fn body<T: Copy>(
     file: &mut impl Write,
     header: &[u8],
-    view: ArrayView3<'_, T>,
+    data: &impl Boxes<T>,
+    native: &NativeGrid,
     encode: &impl Fn(T, &mut Vec<u8>),
 ) -> io::Result<()> {
     file.write_all(header)?;
     let mut bytes = Vec::new();
-    for plane in view.outer_iter() {
-        for row in plane.outer_iter() {
-            for piece in row.axis_chunks_iter(Axis(0), 16 << 10) {
-                bytes.clear();
-                piece.iter().for_each(|&value| encode(value, &mut bytes));
-                file.write_all(&bytes)?;
+    let planes = native.size[2];
+    let at_once = planes_at_once::<T>(native.size);
+    for first in (0..planes).step_by(at_once) {
+        let (start, size) = native.axes.ras_box(native.size, first..(first + at_once).min(planes));
+        let part = data.read(start, size)?;
+        for plane in native.axes.ras_to_file(part.view()).outer_iter() {
+            for row in plane.outer_iter() {
+                for piece in row.axis_chunks_iter(Axis(0), 16 << 10) {
+                    bytes.clear();
+                    piece.iter().for_each(|&value| encode(value, &mut bytes));
+                    file.write_all(&bytes)?;
+                }
             }
         }
     }

@@ -3,7 +3,8 @@ use ndarray::{Array3, Array4, s};
 use voxfit::dataset::Dataset;
 use voxfit::dataset::prepare::{self, Preparation};
 use voxfit::volume::normalise::Normalisation;
-use voxfit::volume::{self, Geometry};
+use voxfit::volume::planes::Storage;
+use voxfit::volume::{self, Framed, Geometry};
 
 use crate::{close, fixture};
 
@@ -115,18 +116,29 @@ fn scores_are_restored_to_the_grid_they_came_from() {
         Array4::from_shape_fn((3, z, y, x), |(class, z, y, x)| f32::from(usize::from(labels[[z, y, x]]) == class))
     };
     let z_score = vec![Normalisation::ZScore { nonzero: false }];
+    let restored = |scores: Array4<f32>, origin: &prepare::Origin| {
+        let storage = Storage::unbounded();
+        let (classes, z, y, x) = scores.dim();
+        let mut planes = storage.zeros("scores", [classes, z, y, x], 0).unwrap();
+        for (class, scores) in scores.outer_iter().enumerate() {
+            planes.write_box(class, [0; 3], scores).unwrap();
+        }
+        let (labels, largest) = prepare::restore(&planes, origin.crop_size, &storage, |_, _, _| Ok(())).unwrap();
+        assert_eq!(largest, 2);
+        let (start, size) = (origin.crop_start, origin.size);
+        Framed { planes: &labels, channel: 0, start, size, outside: 0 }.to_array().unwrap()
+    };
     let same = Preparation { spacing: fixture::SPACING, normalisation: z_score.clone() };
     let prepared = prepare::image(&dataset.cases[0].images, &same).unwrap();
     let labels = fixture::label_array(0);
-    let scores = one_hot(&fixture::cropped_label_array(0));
-    assert_eq!(prepare::restore_labels(scores.view(), &prepared.origin, &same), labels);
+    assert_eq!(restored(one_hot(&fixture::cropped_label_array(0)), &prepared.origin), labels);
 
     // Twice as fine: every voxel's eight parts agree, so linear interpolation at its centre gives it back.
     let fine = Preparation { spacing: fixture::SPACING.map(|mm| mm / 2.0), normalisation: z_score };
     let prepared = prepare::image(&dataset.cases[0].images, &fine).unwrap();
     assert_eq!(prepared.data.dim(), (1, 10, 12, 14));
     let scores = one_hot(&Array3::from_shape_fn((10, 12, 14), |(z, y, x)| labels[[1 + z / 2, 1 + y / 2, 1 + x / 2]]));
-    assert_eq!(prepare::restore_labels(scores.view(), &prepared.origin, &fine), labels);
+    assert_eq!(restored(scores, &prepared.origin), labels);
     let path = folder.path().join("out.nii.gz");
     volume::write_labels(&path, labels.view(), &prepared.origin.native).unwrap();
     assert_eq!(volume::read_labels(&path).unwrap().data, labels);

@@ -1,5 +1,6 @@
 //! From a case's files to what the network sees: crop to nonzero, normalise, resample (nnU-Net's order).
 mod restore;
+mod stored;
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::read::{self, Raw};
 use super::{Case, DatasetError};
+use crate::volume::mask::Mask;
 use crate::volume::normalise::{self, Normalisation};
 use crate::volume::{NativeGrid, resample};
 use crate::zyx;
 
-pub use restore::{restore_labels, restore_scores};
+pub use restore::restore;
+pub use stored::{Expected, StoredImage, expected, stored};
 
 /// Most voxels of a prepared grid; beyond it a header's spacing is wrong far more often than the volume is that large.
 pub const MAX_VOXELS: u64 = 1 << 31;
@@ -118,18 +121,25 @@ pub(super) fn target_size(
             "correct the file's spacing, leave the case out, or plan a coarser spacing",
         ));
     }
-    let to = resample::new_size(size, spacing, to);
+    Ok(resample::new_size(size, spacing, to))
+}
+
+/// Refuses a prepared grid of `to` voxels that memory does not hold. The trial makes running out of memory an error;
+/// allocating in earnest would end the process.
+fn refuse_too_large(to: [usize; 3], preparation: &Preparation, file: &Path) -> Result<(), DatasetError> {
     let count = to.iter().product::<usize>().saturating_mul(preparation.normalisation.len().max(1));
-    // The trial makes running out of memory an error; allocating in earnest would end the process.
-    if Vec::<f32>::new().try_reserve_exact(count).is_err() {
-        return Err(DatasetError::invalid(
-            file,
-            "memory",
-            format!("{count} voxels at the plan's {} mm do not fit into memory", named(preparation.spacing)),
-            "plan a coarser spacing, or use a machine with more memory",
-        ));
+    if Vec::<f32>::new().try_reserve_exact(count).is_ok() {
+        return Ok(());
     }
-    Ok(to)
+    Err(DatasetError::invalid(
+        file,
+        "memory",
+        format!(
+            "{count} voxels at the plan's {} mm do not fit into memory",
+            preparation.spacing.map(|mm| mm.to_string()).join(", ")
+        ),
+        "plan a coarser spacing, or use a machine with more memory",
+    ))
 }
 
 fn prepare(raw: Raw, preparation: &Preparation, file: &Path) -> Result<PreparedImage, DatasetError> {
@@ -139,17 +149,14 @@ fn prepare(raw: Raw, preparation: &Preparation, file: &Path) -> Result<PreparedI
     let origin =
         Origin { native, size: [z, y, x], crop_start: start, crop_size: size, spacing: zyx(geometry.spacing()) };
     let to = target_size(size, origin.spacing, preparation, file)?;
+    refuse_too_large(to, preparation, file)?;
     let separate = resample::separate_axis(origin.spacing, zyx(preparation.spacing));
 
     let mut channels = cropped_channels(data, start, size);
     // The zeros outside the bounding box reach its faces, so that filling holes inside the box is filling them all.
-    let mask = preparation
-        .normalisation
-        .iter()
-        .any(|normalisation| matches!(normalisation, Normalisation::ZScore { nonzero: true }))
-        .then(|| mask(&channels));
+    let mask = preparation.normalisation.iter().any(Normalisation::is_masked).then(|| mask(&channels));
     for (channel, normalisation) in channels.iter_mut().zip(&preparation.normalisation) {
-        normalisation.apply(channel.view_mut(), mask.as_ref().map(|mask| mask.view()));
+        normalisation.apply(channel.view_mut(), mask.as_ref());
         if to != size {
             *channel = resample::image(channel.view(), to, separate);
         }
@@ -171,23 +178,41 @@ fn prepare(raw: Raw, preparation: &Preparation, file: &Path) -> Result<PreparedI
 /// there is none.
 pub(super) fn nonzero_box(data: ArrayView4<'_, f32>) -> ([usize; 3], [usize; 3]) {
     let (_, z, y, x) = data.dim();
-    let (mut first, mut last) = ([usize::MAX; 3], [0; 3]);
-    for channel in data.outer_iter() {
-        for (z, plane) in channel.outer_iter().enumerate() {
+    let mut found = NonzeroBox::default();
+    data.outer_iter().for_each(|channel| found.look([0; 3], channel));
+    found.of([z, y, x])
+}
+
+/// The smallest box with every voxel that is not 0, of a volume that comes in pieces.
+#[derive(Default)]
+pub(super) struct NonzeroBox {
+    /// First and last voxel, z, y, x.
+    found: Option<([usize; 3], [usize; 3])>,
+}
+
+impl NonzeroBox {
+    /// At a box from `start` on, z, y, x.
+    pub fn look(&mut self, start: [usize; 3], data: ArrayView3<'_, f32>) {
+        for (z, plane) in data.outer_iter().enumerate() {
             for (y, row) in plane.outer_iter().enumerate() {
                 let Some(left) = row.iter().position(|&value| value != 0.0) else { continue };
                 let right = row.iter().rposition(|&value| value != 0.0).unwrap_or(left);
-                for (axis, (low, high)) in [(z, z), (y, y), (left, right)].into_iter().enumerate() {
+                let (z, y) = (start[0] + z, start[1] + y);
+                let (first, last) = self.found.get_or_insert(([usize::MAX; 3], [0; 3]));
+                let spans = [(z, z), (y, y), (start[2] + left, start[2] + right)];
+                for (axis, (low, high)) in spans.into_iter().enumerate() {
                     first[axis] = first[axis].min(low);
                     last[axis] = last[axis].max(high);
                 }
             }
         }
     }
-    if first[0] == usize::MAX {
-        return ([0; 3], [z, y, x]);
+
+    /// First voxel and voxels; the whole of `size` voxels where all are 0.
+    pub fn of(&self, size: [usize; 3]) -> ([usize; 3], [usize; 3]) {
+        let Some((first, last)) = self.found else { return ([0; 3], size) };
+        (first, std::array::from_fn(|axis| last[axis] - first[axis] + 1))
     }
-    (first, std::array::from_fn(|axis| last[axis] - first[axis] + 1))
 }
 
 fn crop<T>(data: ArrayView3<'_, T>, start: [usize; 3], size: [usize; 3]) -> ArrayView3<'_, T> {
@@ -204,7 +229,7 @@ fn cropped_channels(data: Array4<f32>, start: [usize; 3], size: [usize; 3]) -> V
     data.outer_iter().map(|channel| crop(channel, start, size).to_owned()).collect()
 }
 
-fn mask(channels: &[Array3<f32>]) -> Array3<bool> {
+fn mask(channels: &[Array3<f32>]) -> Mask {
     match channels {
         [single] => normalise::nonzero_mask(single.view().insert_axis(Axis(0))),
         _ => {

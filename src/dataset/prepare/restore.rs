@@ -1,52 +1,82 @@
 //! Back from the plan's grid to the input's.
-use ndarray::{Array3, ArrayView4, CowArray, Ix3, Zip, s};
+use std::io;
 
-use super::{Origin, Preparation};
-use crate::volume::resample;
+use ndarray::{Array2, Axis, Zip};
 
-/// Brings class scores `[class, z, y, x]` on the prepared grid back to a label map on the RAS grid before the crop:
-/// scores resampled linearly class by class (never all classes at full size at once), largest wins and the lower class
-/// where two are equal, zeros outside the crop.
+use crate::volume::planes::{Planes, Storage};
+use crate::volume::{PIECE_BYTES, VolumeError, resample};
+
+/// Brings class scores `[class, z, y, x]` on the prepared grid back to a label map `[1, z, y, x]` on the grid of the crop,
+/// `size` voxels z, y, x: scores resampled linearly class by class (never all classes at full size at once), largest wins
+/// and the lower class where two are equal. With it comes the largest label.
 ///
-/// Holds two arrays of the crop's size besides the label map.
-pub fn restore_labels(scores: ArrayView4<'_, f32>, origin: &Origin, _preparation: &Preparation) -> Array3<u16> {
-    let [z, y, x] = origin.size;
-    let mut labels = Array3::zeros((z, y, x));
-    let [z, y, x] = origin.crop_start;
-    let [depth, height, width] = origin.crop_size;
-    let mut inside = labels.slice_mut(s![z..z + depth, y..y + height, x..x + width]);
-    let mut best: Option<Array3<f32>> = None;
-    for (class, scores) in (0..=u16::MAX).zip(scores.outer_iter()) {
-        let (depth, height, width) = scores.dim();
-        let full: CowArray<'_, f32, Ix3> = if [depth, height, width] == origin.crop_size {
-            scores.into()
-        } else {
-            resample::linear(scores, origin.crop_size).into()
-        };
-        match &mut best {
-            None => best = Some(full.into_owned()),
-            Some(best) => Zip::from(&mut inside).and(best).and(&full).for_each(|label, best, &score| {
-                if score > *best {
-                    *best = score;
-                    *label = class;
-                }
-            }),
+/// `each` is shown every class's scores on that grid: the class, and the volume and channel that they are in.
+///
+/// # Errors
+/// Those of the storage and of `each`.
+pub fn restore(
+    scores: &Planes<f32>,
+    size: [usize; 3],
+    storage: &Storage,
+    each: impl Fn(usize, &Planes<f32>, usize) -> Result<(), VolumeError>,
+) -> Result<(Planes<u16>, u16), VolumeError> {
+    let failed = |error| VolumeError::Io { path: storage.folder().to_owned(), source: error };
+    let [z, y, x] = size;
+    let mut labels = storage.zeros::<u16>("label map", [1, z, y, x], 0).map_err(failed)?;
+    let mut best = storage.zeros::<f32>("highest scores", [1, z, y, x], 0).map_err(failed)?;
+    let mut largest = 0;
+    for (class, number) in (0..=u16::MAX).zip(0..scores.shape()[0]) {
+        let restored = resample::stored::linear(scores, number, size, storage).map_err(failed)?;
+        let (full, channel) = restored.as_ref().map_or((scores, number), |restored| (restored, 0));
+        each(number, full, channel)?;
+        if raise(class, full, channel, &mut best, &mut labels).map_err(failed)? {
+            largest = class;
         }
     }
-    labels
+    Ok((labels, largest))
 }
 
-/// One class's scores `[z, y, x]` on the prepared grid, linearly on the RAS grid before the crop; `outside` beyond it.
-pub fn restore_scores(scores: ndarray::ArrayView3<'_, f32>, origin: &Origin, outside: f32) -> Array3<f32> {
-    let [z, y, x] = origin.size;
-    let mut full = Array3::from_elem((z, y, x), outside);
-    let [z, y, x] = origin.crop_start;
-    let [depth, height, width] = origin.crop_size;
-    let mut inside = full.slice_mut(s![z..z + depth, y..y + height, x..x + width]);
-    if scores.dim() == (depth, height, width) {
-        inside.assign(&scores);
-    } else {
-        inside.assign(&resample::linear(scores, origin.crop_size));
+/// Where a class's scores are above the highest of the classes before it, it takes their place; the first class's are the
+/// first highest. Whether that was anywhere.
+fn raise(
+    class: u16,
+    scores: &Planes<f32>,
+    channel: usize,
+    best: &mut Planes<f32>,
+    labels: &mut Planes<u16>,
+) -> io::Result<bool> {
+    let [depth, height, width] = scores.size();
+    let at_once = (PIECE_BYTES / (4 * width).max(1)).clamp(1, height.max(1));
+    let mut anywhere = false;
+    for z in 0..depth {
+        for first in (0..height).step_by(at_once) {
+            let rows = first..(first + at_once).min(height);
+            let scores = scores.read_box(channel, [z, first, 0], [1, rows.len(), width])?;
+            if class == 0 {
+                best.write_box(0, [z, first, 0], scores.view())?;
+                continue;
+            }
+            let scores = scores.index_axis(Axis(0), 0);
+            let mut raised = Array2::from_elem((rows.len(), width), false);
+            best.update_rows(0, z, rows.clone(), |mut best| {
+                Zip::from(&mut raised).and(&mut best).and(&scores).for_each(|raised, best, &score| {
+                    *raised = score > *best;
+                    if *raised {
+                        *best = score;
+                    }
+                });
+            })?;
+            if raised.iter().any(|raised| *raised) {
+                anywhere = true;
+                labels.update_rows(0, z, rows, |mut labels| {
+                    labels.zip_mut_with(&raised, |label, &raised| {
+                        if raised {
+                            *label = class;
+                        }
+                    });
+                })?;
+            }
+        }
     }
-    full
+    Ok(anywhere)
 }

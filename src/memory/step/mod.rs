@@ -6,6 +6,7 @@
 //! ([`crate::ops::cpu::pool`]), so that the room lost between blocks is counted too. Steps are rehearsed until one leaves
 //! the pool as it found it: blocks find their places. What must agree with the code is the order of takes and gives:
 //! `tests/memory_plan.rs` holds it to measured steps.
+mod forward;
 mod layers;
 mod pass;
 mod walk;
@@ -16,6 +17,7 @@ use crate::network::plan::NetworkPlan;
 use crate::ops::cpu::isa::Isa;
 use crate::ops::cpu::pool::{Arena, REGION};
 
+pub use forward::rehearse_forward;
 use walk::Walk;
 pub use walk::{Part, Place};
 
@@ -73,15 +75,7 @@ const STEPS: usize = 8;
 
 /// Rehearses steps with blocks laid out so that the least lies free between them. `None` where sizes are beyond what can be counted.
 pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
-    // Nothing below overflows when all of a step's values together can be counted.
-    let channels = shape.plan.stages.iter().map(|stage| stage.features).max()?.max(shape.plan.in_channels);
-    let [patch, source] = [shape.patch, shape.source]
-        .map(|size| size.iter().try_fold(1usize, |voxels, edge| voxels.checked_mul((*edge).max(1))));
-    let values = patch?.max(source?).checked_mul(channels)?.checked_mul(shape.micro.max(1))?;
-    let values = values.checked_mul(shape.plan.classes.max(1))?;
-    if values >= 1 << 50 {
-        return None;
-    }
+    can_be_counted(shape)?;
     let fitted = steps(Walk::new(shape, Arena::NONE));
     let held: u64 = fitted.parts.iter().map(|(_, bytes)| bytes).sum();
     Some(BORDERS.into_iter().fold(fitted, |best, border| smaller(shape, border, held, best)))
@@ -113,4 +107,14 @@ fn steps(mut walk: Walk<'_>) -> StepBytes {
         free = now;
     }
     walk.found()
+}
+
+fn can_be_counted(shape: &StepShape<'_>) -> Option<()> {
+    // Nothing below overflows when all of a step's values together can be counted.
+    let channels = shape.plan.stages.iter().map(|stage| stage.features).max()?.max(shape.plan.in_channels);
+    let [patch, source] = [shape.patch, shape.source]
+        .map(|size| size.iter().try_fold(1usize, |voxels, edge| voxels.checked_mul((*edge).max(1))));
+    let values = patch?.max(source?).checked_mul(channels)?.checked_mul(shape.micro.max(1))?;
+    let values = values.checked_mul(shape.plan.classes.max(1))?;
+    (values < 1 << 50).then_some(())
 }

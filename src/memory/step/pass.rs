@@ -10,7 +10,7 @@ struct Kept {
 }
 
 impl Walk<'_> {
-    fn levels(&self) -> usize {
+    pub(super) fn levels(&self) -> usize {
         self.shape.plan.stages.len().saturating_sub(1)
     }
 
@@ -107,7 +107,7 @@ impl Walk<'_> {
         Kept { first, second }
     }
 
-    fn stage_output(&mut self, stage: usize, samples: usize) -> Held {
+    pub(super) fn stage_output(&mut self, stage: usize, samples: usize) -> Held {
         let kept = self.stage("forward", stage, samples);
         kept.first.into_iter().for_each(|first| self.give(first));
         kept.second
@@ -136,7 +136,7 @@ impl Walk<'_> {
     }
 
     /// A level's logits.
-    fn head(&mut self, pass: &'static str, level: usize, samples: usize) -> Held {
+    pub(super) fn head(&mut self, pass: &'static str, level: usize, samples: usize) -> Held {
         self.at(pass, format!("head.{level}"));
         let logits = self.take(Part::Activations, self.logits(level, samples));
         self.run(self.head_layer(level, samples), Direction::Forward);
@@ -233,7 +233,7 @@ impl Walk<'_> {
     }
 
     /// A layer's arithmetic in one direction.
-    fn run(&mut self, layer: Layer, direction: Direction) {
+    pub(super) fn run(&mut self, layer: Layer, direction: Direction) {
         if direction == Direction::Weights {
             self.gradient(layer.weights);
         }

@@ -5,6 +5,7 @@
 //! those of the border.
 mod axis;
 mod label;
+pub mod stored;
 
 use ndarray::{Array3, ArrayView3, Axis, Zip};
 
