@@ -126,7 +126,7 @@ fn main() -> Result<(), String> {
         threads: rayon::current_num_threads(),
         isa: isa(),
     };
-    let rehearsed = rehearse(&shape);
+    let rehearsed = rehearse(&shape, u64::MAX);
     if let Some(bytes) = &rehearsed {
         pool::set_arena(bytes.arena);
     }

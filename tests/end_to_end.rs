@@ -116,7 +116,7 @@ const LONG: [&str; 6] = ["--steps", "120", "--set", "train.validate_every=25", "
 fn timeless(mut lines: Vec<Value>) -> Vec<Value> {
     for line in &mut lines {
         let object = line.as_object_mut().unwrap();
-        for key in ["seconds", "samples_per_second", "peak_bytes", "validation_seconds"] {
+        for key in ["seconds", "samples_per_second", "peak_bytes", "run_peak_bytes", "validation_seconds"] {
             object.remove(key);
         }
     }

@@ -61,18 +61,21 @@ impl Case {
     }
 
     fn predicted(&self) -> StepBytes {
-        rehearse(&StepShape {
-            plan: &self.plan(),
-            patch: self.patch,
-            source: [0; 3],
-            effective: self.effective,
-            micro: self.micro,
-            activations: self.activations,
-            recompute: self.recompute,
-            optimizer: self.optimizer,
-            threads: rayon::current_num_threads(),
-            isa: isa(),
-        })
+        rehearse(
+            &StepShape {
+                plan: &self.plan(),
+                patch: self.patch,
+                source: [0; 3],
+                effective: self.effective,
+                micro: self.micro,
+                activations: self.activations,
+                recompute: self.recompute,
+                optimizer: self.optimizer,
+                threads: rayon::current_num_threads(),
+                isa: isa(),
+            },
+            u64::MAX,
+        )
         .unwrap()
     }
 

@@ -6,6 +6,8 @@ use super::step::{StepBytes, StepShape, rehearse};
 /// What a process holds beside its pool and the network's weights, in bytes above what it held when it was measured:
 /// stacks, tables, small blocks.
 const AROUND: u64 = 4 << 20;
+/// What no machine has, in bytes: a step that holds more need not be laid out.
+const ENDLESS: u64 = 1 << 42;
 /// Samples in memory at once that a run takes where it may: more are hardly faster on a processor.
 const MICRO: usize = 2;
 
@@ -27,10 +29,12 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Of a step with these levers; `None` where sizes are beyond what can be counted.
-    pub fn of(shape: &StepShape<'_>, levers: Levers, program: u64) -> Option<Self> {
+    /// Of a step with these levers, in a process that may hold `budget` bytes ([`rehearse`] says what for); `None` where
+    /// sizes are beyond what can be counted.
+    pub fn of(shape: &StepShape<'_>, levers: Levers, program: u64, budget: Option<u64>) -> Option<Self> {
         let shape = StepShape { micro: levers.micro, recompute: levers.recompute, ..shape.clone() };
-        Some(Self { levers, step: rehearse(&shape)?, program })
+        let most = budget.unwrap_or(ENDLESS).saturating_sub(program + AROUND);
+        Some(Self { levers, step: rehearse(&shape, most)?, program })
     }
 
     /// What the process holds beside the network and the pool.
@@ -90,7 +94,7 @@ pub fn fit(
 ) -> Result<Fit, Option<Box<Fit>>> {
     let mut smallest: Option<Fit> = None;
     for levers in choices {
-        let Some(found) = Fit::of(shape, *levers, program) else { continue };
+        let Some(found) = Fit::of(shape, *levers, program, budget) else { continue };
         if budget.is_none_or(|budget| found.peak() <= budget) {
             return Ok(found);
         }
@@ -130,7 +134,7 @@ mod tests {
             isa: Isa::Avx2,
         };
         let all = choices(4, Auto::Auto, Auto::Auto);
-        let peaks: Vec<u64> = all.iter().map(|levers| Fit::of(&shape, *levers, 0).unwrap().peak()).collect();
+        let peaks: Vec<u64> = all.iter().map(|levers| Fit::of(&shape, *levers, 0, None).unwrap().peak()).collect();
         let of = |budget| fit(&shape, &all, budget, 0).map(|fit| fit.levers);
         assert_eq!(of(None), Ok(Levers { micro: 2, recompute: Recompute::None }));
         assert_eq!(of(Some(peaks[0])), Ok(all[0]));

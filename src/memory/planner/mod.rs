@@ -72,7 +72,7 @@ pub fn set_levers(resolved: &mut Resolved, written: &Experiment, room: &Room) ->
             written: written.memory.budget,
             budget: room.budget.unwrap_or(u64::MAX),
             smallest: smallest.map(|smallest| *smallest),
-            least: Fit::of(&shape, least, room.program),
+            least: Fit::of(&shape, least, room.program, None),
         })
     })?;
     set(resolved, found.levers);

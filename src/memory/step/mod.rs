@@ -73,11 +73,15 @@ const TRIES: u64 = 16;
 /// Most steps that are rehearsed.
 const STEPS: usize = 8;
 
-/// Rehearses steps with blocks laid out so that the least lies free between them. `None` where sizes are beyond what can be counted.
-pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
+/// Rehearses steps with blocks laid out so that the least lies free between them; where even without that more than `most`
+/// bytes are held, the layout is not looked for. `None` where sizes are beyond what can be counted.
+pub fn rehearse(shape: &StepShape<'_>, most: u64) -> Option<StepBytes> {
     can_be_counted(shape)?;
     let fitted = steps(Walk::new(shape, Arena::NONE));
     let held: u64 = fitted.parts.iter().map(|(_, bytes)| bytes).sum();
+    if fitted.weights + held > most {
+        return Some(fitted);
+    }
     Some(BORDERS.into_iter().fold(fitted, |best, border| smaller(shape, border, held, best)))
 }
 
@@ -85,7 +89,7 @@ pub fn rehearse(shape: &StepShape<'_>) -> Option<StepBytes> {
 fn smaller(shape: &StepShape<'_>, border: usize, held: u64, best: StepBytes) -> StepBytes {
     let region = REGION as u64;
     let first = held.next_multiple_of(region);
-    let step = ((best.pool - held) / TRIES).next_multiple_of(region).max(region);
+    let step = (best.pool.saturating_sub(held) / TRIES).next_multiple_of(region).max(region);
     let mut sizes = (0..TRIES).map(|number| first + number * step).take_while(|bytes| *bytes < best.pool);
     let found = sizes.find_map(|bytes| {
         let found = steps(Walk::new(shape, Arena { bytes: usize::try_from(bytes).ok()?, border }));
