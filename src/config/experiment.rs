@@ -53,7 +53,7 @@ pub struct Batch {
     pub micro: Auto<usize>,
 }
 
-/// `[memory]`: read and kept; planning by it is not in this version.
+/// `[memory]`: what `memory::planner` plans by.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Memory {

@@ -73,16 +73,21 @@ impl Blocking {
         Self { grid, halo, planes, rows, pitch, source_phases, phase_stride, gap }
     }
 
+    /// How many blocks there are.
+    pub fn count(&self) -> usize {
+        self.grid[0].div_ceil(self.planes) * self.grid[1].div_ceil(self.rows)
+    }
+
+    /// The block at `index`, less than [`Blocking::count`].
+    pub fn block(&self, index: usize) -> Block {
+        let across = self.grid[1].div_ceil(self.rows);
+        let (z, y) = (index / across * self.planes, index % across * self.rows);
+        Block { z: z..(z + self.planes).min(self.grid[0]), y: y..(y + self.rows).min(self.grid[1]) }
+    }
+
     /// All blocks, in order.
     pub fn blocks(&self) -> Vec<Block> {
-        let mut blocks = Vec::new();
-        for z in (0..self.grid[0]).step_by(self.planes) {
-            for y in (0..self.grid[1]).step_by(self.rows) {
-                let z = z..(z + self.planes).min(self.grid[0]);
-                blocks.push(Block { z, y: y..(y + self.rows).min(self.grid[1]) });
-            }
-        }
-        blocks
+        (0..self.count()).map(|index| self.block(index)).collect()
     }
 
     /// Elements of scratch per channel.

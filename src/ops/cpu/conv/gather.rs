@@ -39,21 +39,23 @@ pub fn run<E: Element>(
     if direction.source_size.contains(&0) || direction.result_size.contains(&0) || batch * sources * results == 0 {
         return;
     }
-    let Cut { blocking, blocks, per_share, shares } = Cut::new(batch, direction, weights, rayon::current_num_threads());
+    let Cut { blocking, per_share, shares } = Cut::new(batch, direction, weights, rayon::current_num_threads());
     let eights = results.div_ceil(ROWS);
     let result = Targets::new(result);
-    let pieces = batch * blocks.len() * shares;
+    let blocks = blocking.count();
+    let pieces = batch * blocks * shares;
     // The first block is the largest.
+    let first = blocking.block(0);
     let largest =
-        Piece { isa, direction, blocking: &blocking, block: &blocks[0], weights, groups: 0..per_share, sample: 0 };
+        Piece { isa, direction, blocking: &blocking, block: &first, weights, groups: 0..per_share, sample: 0 };
     let floats = largest.floats();
     let length = floats[0].next_multiple_of(LANES) + floats[1];
     let mut slots = Slots::new(length, pieces.min(rayon::current_num_threads()));
     let free = slots.free();
     (0..pieces).into_par_iter().for_each_init(Vec::new, |row, piece| {
         let share = piece % shares;
-        let block = &blocks[piece / shares % blocks.len()];
-        let sample = piece / shares / blocks.len();
+        let block = &blocking.block(piece / shares % blocks);
+        let sample = piece / shares / blocks;
         let groups = share * per_share..((share + 1) * per_share).min(eights);
         let work = Piece { isa, direction, blocking: &blocking, block, weights, groups, sample };
         free.with(length, |slot| {
@@ -66,7 +68,6 @@ pub fn run<E: Element>(
 /// How the work is cut into pieces.
 struct Cut {
     blocking: Blocking,
-    blocks: Vec<Block>,
     /// Eights of result channels in a piece, and such shares.
     per_share: usize,
     shares: usize,
@@ -77,18 +78,20 @@ impl Cut {
         let scratch = weights.scratch_channels() * direction.source_phases().len();
         let fitting = SCRATCH / (scratch + direction.gathers.len() * weights.results.next_multiple_of(ROWS));
         let blocking = Blocking::new(direction, fitting.max(POSITIONS));
-        let blocks = blocking.blocks();
         let eights = weights.results.div_ceil(ROWS);
-        let shares = (PIECES_PER_THREAD * threads).div_ceil(batch * blocks.len()).min(eights.div_ceil(2)).max(1);
+        let shares = (PIECES_PER_THREAD * threads).div_ceil(batch * blocking.count()).min(eights.div_ceil(2)).max(1);
         let per_share = eights.div_ceil(shares);
-        Self { blocking, blocks, per_share, shares: eights.div_ceil(per_share) }
+        Self { blocking, per_share, shares: eights.div_ceil(per_share) }
     }
 }
 
 /// What [`run`] holds beside its tensors; `weights` and how many of them there are.
 pub fn room(batch: usize, direction: &Direction, (weights, length): &(PackedWeights, usize), threads: usize) -> Room {
     let cut = Cut::new(batch, direction, weights, threads);
-    let Some(block) = cut.blocks.first() else { return Room::default() };
+    if cut.blocking.count() == 0 {
+        return Room::default();
+    }
+    let block = &cut.blocking.block(0);
     let work = Piece {
         isa: Isa::Portable,
         direction,
@@ -101,7 +104,7 @@ pub fn room(batch: usize, direction: &Direction, (weights, length): &(PackedWeig
     let [scratch, sums] = work.floats();
     let mut room = Room::default();
     room.add::<f32>(*length, 1);
-    let running = threads.min(batch * cut.blocks.len() * cut.shares);
+    let running = threads.min(batch * cut.blocking.count() * cut.shares);
     room.add::<f32>(Slots::<f32>::elements(scratch.next_multiple_of(LANES) + sums, running), 1);
     room
 }

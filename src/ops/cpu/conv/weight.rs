@@ -93,13 +93,14 @@ fn blocking(shape: &ConvShape, direction: &Direction) -> Blocking {
 pub fn room(shape: &ConvShape, operands: Operands, threads: usize) -> Room {
     let direction = Direction::forward(shape);
     let blocking = blocking(shape, &direction);
-    let blocks = blocking.blocks();
-    let Some(block) = blocks.first() else { return Room::default() };
+    if blocking.count() == 0 {
+        return Room::default();
+    }
     let columns = Columns::new(shape, &direction);
     let work = Work { isa: Isa::Portable, shape, operands, blocking: &blocking, direction: &direction, columns };
-    let sizes = work.sizes(block);
+    let sizes = work.sizes(&blocking.block(0));
     let mut room = Room::default();
-    for _ in 0..AT_ONCE.min(shape.batch * blocks.len()) {
+    for _ in 0..AT_ONCE.min(shape.batch * blocking.count()) {
         match operands {
             Operands::Paired => room.add::<u16>(sizes.input, 1),
             _ => room.add::<f32>(sizes.input, 1),

@@ -70,11 +70,11 @@ fn grid(direction: &Direction, sources: usize) -> Grid {
 /// What [`run`] holds beside its tensors.
 pub fn room(batch: usize, direction: &Direction, sources: usize, results: usize, threads: usize) -> Room {
     let grid = grid(direction, sources);
-    let (_, shares) = shares(batch * grid.blocks().len(), results, threads);
+    let (_, shares) = shares(batch * grid.count(), results, threads);
     let mut room = Room::default();
     room.add::<f32>(ComponentWeights::count(sources, results), 1);
     let length = floats(&grid, sources).iter().sum();
-    room.add::<f32>(Slots::<f32>::elements(length, threads.min(batch * grid.blocks().len() * shares)), 1);
+    room.add::<f32>(Slots::<f32>::elements(length, threads.min(batch * grid.count() * shares)), 1);
     room
 }
 

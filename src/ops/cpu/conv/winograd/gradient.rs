@@ -77,7 +77,7 @@ pub fn room(isa: Isa, shape: &ConvShape, threads: usize) -> Room {
     let direction = Direction::forward(shape);
     let grid = grid(shape, &direction);
     let work = Work { isa, shape, direction: &direction, grid: &grid, groups: groups(shape) };
-    let at_once = AT_ONCE.min(grid.blocks().len());
+    let at_once = AT_ONCE.min(grid.count());
     let mut room = Room::default();
     room.add::<f32>(work.total_start(work.groups.len()), 1);
     for _ in 0..at_once {

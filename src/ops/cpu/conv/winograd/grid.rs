@@ -35,6 +35,11 @@ impl Grid {
         self.volume.blocks()
     }
 
+    /// How many of them there are.
+    pub fn count(&self) -> usize {
+        self.volume.count()
+    }
+
     /// Positions of all of a block's rows, those of the padding and of rows that are not there included.
     pub fn positions(&self) -> usize {
         self.planes * self.rows * self.pitch
