@@ -1,8 +1,18 @@
-//! Measures the peak resident memory of the process, also of one part of its life.
+//! Measures the peak resident memory of the process, also of one part of its life, and a card's.
+use burn::tensor::Device;
 
 /// Peak resident bytes since the start or the last [`reset_peak`]; `None` where the system does not tell.
 pub fn peak_bytes() -> Option<u64> {
     status_field("VmHWM:")
+}
+
+/// The most that training on `device` has held: of the processor the peak of the process, of a card what its memory pool
+/// has of it, which does not shrink during a run. `None` where it is not told.
+pub fn peak_of(device: &Device) -> Option<u64> {
+    if *device == Device::flex() {
+        return peak_bytes();
+    }
+    device.memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 
 /// Resident bytes now.

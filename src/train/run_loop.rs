@@ -165,7 +165,7 @@ impl Loop<'_> {
     /// One effective batch: gradient, unscale, clip, update.
     fn one_step(&mut self) -> Result<StepReport, TrainError> {
         let clock = Instant::now();
-        self.run_peak = self.run_peak.max(meter::peak_bytes());
+        self.run_peak = self.run_peak.max(meter::peak_of(&self.settings.device));
         meter::reset_peak();
         self.settings.loss_scale = self.scale.scale as f32;
         let found = loop {
@@ -198,7 +198,7 @@ impl Loop<'_> {
         self.scale.observe(finite);
         self.step += 1;
         let seconds = clock.elapsed().as_secs_f64();
-        let peak_bytes = meter::peak_bytes();
+        let peak_bytes = meter::peak_of(&self.settings.device);
         self.run_peak = self.run_peak.max(peak_bytes);
         Ok(StepReport {
             step: self.step,
@@ -367,7 +367,7 @@ impl Loop<'_> {
         let weights_sha256 = self.network.weights_sha256();
         self.manifest.weights_sha256.clone_from(&weights_sha256);
         self.manifest.mean_dice = mean_dice;
-        self.manifest.run_peak_bytes = self.run_peak.max(meter::peak_bytes());
+        self.manifest.run_peak_bytes = self.run_peak.max(meter::peak_of(&self.settings.device));
         self.manifest.train_seconds = Some(trained.as_secs_f64());
         self.folder.write_json("manifest.json", &self.manifest)?;
         Ok(Outcome::Finished { weights_sha256, mean_dice })

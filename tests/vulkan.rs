@@ -1,0 +1,74 @@
+//! The default bodies of the operations on a Vulkan device, in f32: a real card, or a driver that computes in software.
+//! `cargo test --release --features vulkan --test vulkan`; without a device the tests fail, for who builds them wants it.
+#![cfg(feature = "vulkan")]
+mod common;
+mod small_net;
+
+use burn::tensor::{Device, DeviceKind, FloatDType};
+use common::Lab;
+use small_net::{flat, plan, relative_error, sample, settings, step};
+use voxfit::config::Recompute;
+use voxfit::memory::meter;
+use voxfit::network::UNet;
+use voxfit::network::plan::Norm;
+use voxfit::train::step::StepSettings;
+
+/// Both are f32; sums have another order on each.
+const TOLERANCE: f64 = 1e-4;
+
+fn card() -> Device {
+    Device::vulkan(DeviceKind::DefaultDevice)
+}
+
+fn on_card(effective: usize, micro: usize, recompute: Recompute) -> StepSettings {
+    StepSettings { device: card(), recompute, ..settings(effective, micro, FloatDType::F32) }
+}
+
+#[test]
+fn gradients_are_those_of_the_processor() {
+    let samples = [sample(0), sample(1), sample(2)];
+    for norm in [Norm::Instance, Norm::Group { groups: 2 }, Norm::Batch] {
+        let here = step(&UNet::new(&plan(norm), 3, &Device::flex()), &settings(3, 3, FloatDType::F32), &samples);
+        let there = step(&UNet::new(&plan(norm), 3, &card()), &on_card(3, 3, Recompute::None), &samples);
+        let error = relative_error(&flat(&there), &flat(&here));
+        println!("{norm:?}: relative error {error:e}, loss {} and {}", there.loss, here.loss);
+        assert!(error < TOLERANCE, "{norm:?}: {error:e}");
+        assert!((there.loss - here.loss).abs() < TOLERANCE, "{norm:?}: {} and {}", there.loss, here.loss);
+    }
+}
+
+#[test]
+fn blocks_computed_again_and_micro_batches_give_the_same_gradient() {
+    let samples = [sample(0), sample(1), sample(2)];
+    let network = UNet::new(&plan(Norm::Group { groups: 2 }), 3, &card());
+    let whole = flat(&step(&network, &on_card(3, 3, Recompute::None), &samples));
+    let again = flat(&step(&network, &on_card(3, 3, Recompute::Blocks), &samples));
+    assert_eq!(again.iter().zip(&whole).filter(|(a, b)| a.to_bits() != b.to_bits()).count(), 0);
+    for micro in [1, 2] {
+        let error = relative_error(&flat(&step(&network, &on_card(3, micro, Recompute::Blocks), &samples)), &whole);
+        println!("micro-batches of {micro}: relative error {error:e}");
+        assert!(error < TOLERANCE, "micro-batches of {micro}: {error:e}");
+    }
+}
+
+#[test]
+fn the_meter_is_the_card_s_own() {
+    let network = UNet::new(&plan(Norm::Instance), 3, &card());
+    step(&network, &on_card(2, 2, Recompute::None), &[sample(0), sample(1)]);
+    let peak = meter::peak_of(&card()).unwrap();
+    let weights: u64 = network.parameters.iter().map(|parameter| 4 * parameter.value.dims()[0] as u64).sum();
+    assert!(peak > weights, "{peak}, weights {weights}");
+}
+
+#[test]
+fn a_run_trains_and_predicts() {
+    let lab = Lab::new();
+    let f32 = ["--set", "precision.activations=f32", "--device", "vulkan"];
+    lab.done(&[&["train", "c.toml", "--run", "run"][..], &f32].concat());
+    let metrics = lab.metrics("run");
+    assert!(metrics.iter().filter(|line| line.get("loss").is_some()).all(|line| line["peak_bytes"].as_u64() > Some(0)));
+    lab.done(&["predict", "run", "data/imagesTr", "-o", "out", "--device", "vulkan"]);
+    assert!(lab.path("out/phantom_001.nii.gz").exists());
+    let said = lab.failure(&["train", "c.toml", "--run", "other", "--device", "vulkan"]);
+    assert!(said.contains("cannot compute in bf16"), "{said}");
+}
