@@ -33,14 +33,15 @@ impl Parameter {
         shape
     }
 
-    /// Takes the memory of the gradient's sum beforehand, where that is the processor's.
-    pub fn reserve_gradient(&self) {
+    /// Begins a step of so many samples, of which `at_once` come together ([`GradientSink::begin`]). Other devices than
+    /// the processor add up as it comes.
+    pub fn begin_gradient(&self, samples: usize, at_once: usize) {
         if self.value.device() != Device::flex() {
             return;
         }
         match self.shape.len() {
-            1 => self.sink.reserve(&self.shape),
-            _ => self.sink.reserve(&self.weights_shape()),
+            1 => self.sink.begin(&self.shape, samples, at_once),
+            _ => self.sink.begin(&self.weights_shape(), samples, at_once),
         }
     }
 

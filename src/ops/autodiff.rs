@@ -10,6 +10,8 @@
 //! activation, a convolution's backward pass holds its input (until the norm's has run), its output's gradient and its
 //! input's, 3a; a decoder level's first holds what came up in the place of the input's gradient, then the gradients of
 //! both halves, 4a with the encoder's output.
+use std::ops::Range;
+
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -19,6 +21,7 @@ use burn::backend::{Autodiff, TensorMetadata};
 use burn::tensor::Shape;
 
 use super::backend::VolumeOps;
+use super::default;
 use super::spec::{ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, StemSinks, StemSpec};
 
 #[derive(Debug)]
@@ -34,29 +37,32 @@ struct Loss;
 #[derive(Debug)]
 struct Seed;
 
-/// Adds to both sums of an operation's parameters.
+/// Adds the gradients of a batch to both sums of an operation's parameters, by the shares that the sums take.
 fn add_parameters<B: VolumeOps>(
     sinks: &ParameterSinks,
     weights: Shape,
     bias: Shape,
-    like: &FloatTensor<B>,
-    add: impl FnOnce(FloatTensor<B>, FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>),
+    gradient: &FloatTensor<B>,
+    mut add: impl FnMut(FloatTensor<B>, FloatTensor<B>, Range<usize>) -> (FloatTensor<B>, FloatTensor<B>),
 ) {
-    sinks.weights.update::<B>(
-        || B::volume_zeros(like.clone(), weights),
-        |weight_sum| {
-            let mut kept = None;
-            sinks.bias.update::<B>(
-                || B::volume_zeros(like.clone(), bias),
-                |bias_sum| {
-                    let (weight_sum, bias_sum) = add(weight_sum, bias_sum);
-                    kept = Some(weight_sum);
-                    bias_sum
-                },
-            );
-            kept.unwrap_or_else(|| unreachable!("the closure above has run"))
-        },
-    );
+    for samples in sinks.weights.shares(gradient.shape()[0]) {
+        let zeros = |shape: &Shape| B::volume_zeros(gradient.clone(), shape.clone());
+        sinks.weights.add::<B>(
+            || zeros(&weights),
+            |weight_sum| {
+                let mut kept = None;
+                sinks.bias.add::<B>(
+                    || zeros(&bias),
+                    |bias_sum| {
+                        let (weight_sum, bias_sum) = add(weight_sum, bias_sum, samples);
+                        kept = Some(weight_sum);
+                        bias_sum
+                    },
+                );
+                kept.unwrap_or_else(|| unreachable!("the closure above has run"))
+            },
+        );
+    }
 }
 
 fn spatial(shape: &Shape) -> [usize; 3] {
@@ -72,8 +78,9 @@ fn add_conv_parameters<B: VolumeOps>(
     spec: ConvSpec,
 ) {
     let bias = Shape::new([weights.shape()[0]]);
-    add_parameters::<B>(sinks, weights.shape(), bias, weights, |weight_sum, bias_sum| {
-        B::volume_conv_parameter_gradient(input, map, gradient.clone(), weight_sum, bias_sum, spec)
+    add_parameters::<B>(sinks, weights.shape(), bias, gradient, |weight_sum, bias_sum, samples| {
+        let (input, map) = (input.clone(), map.clone());
+        B::volume_conv_parameter_gradient(input, map, gradient.clone(), weight_sum, bias_sum, spec, samples)
     });
 }
 
@@ -86,15 +93,12 @@ fn norm_backward<B: VolumeOps>(
     spec: NormSpec,
 ) -> FloatTensor<B> {
     let shape = gamma.shape();
-    let like = gamma.clone();
-    let mut result = None;
-    add_parameters::<B>(sinks, shape.clone(), shape, &like, |gamma_sum, beta_sum| {
-        let (gradient, gamma_sum, beta_sum) =
-            B::volume_norm_act_gradient(input, statistics, gamma, beta, gradient, gamma_sum, beta_sum, spec);
-        result = Some(gradient);
-        (gamma_sum, beta_sum)
+    let (gradient, of_gamma, of_beta) = B::volume_norm_act_gradient(input, statistics, gamma, beta, gradient, spec);
+    add_parameters::<B>(sinks, shape.clone(), shape, &of_gamma, |gamma_sum, beta_sum, samples| {
+        let rows = |rows: &FloatTensor<B>| default::rows_sum::<B>(rows.clone(), &samples);
+        (B::volume_add(gamma_sum, rows(&of_gamma)), B::volume_add(beta_sum, rows(&of_beta)))
     });
-    result.unwrap_or_else(|| unreachable!("the closure above has run"))
+    gradient
 }
 
 impl<B: VolumeOps> Backward<B, 1> for Conv {
@@ -137,18 +141,21 @@ impl<B: VolumeOps> Backward<B, 2> for Join {
         let gradient = grads.consume::<B>(&ops.node);
         let ([below, below_map, up_weights, up_bias, skip, skip_map, weights], spec, sinks) = ops.state;
         let bias = Shape::new([weights.shape()[0]]);
-        add_parameters::<B>(&sinks.conv, weights.shape(), bias, &weights, |weight_sum, bias_sum| {
-            let up = B::volume_upsample(below.clone(), below_map.clone(), up_weights.clone(), up_bias, spec.up);
-            let gradient = gradient.clone();
-            B::volume_joined_parameter_gradient(up, skip, skip_map, gradient, weight_sum, bias_sum, spec.conv)
+        let up = B::volume_upsample(below.clone(), below_map.clone(), up_weights.clone(), up_bias, spec.up);
+        add_parameters::<B>(&sinks.conv, weights.shape(), bias, &gradient, |weight_sum, bias_sum, samples| {
+            let (up, skip, map, gradient) = (up.clone(), skip.clone(), skip_map.clone(), gradient.clone());
+            B::volume_joined_parameter_gradient(up, skip, map, gradient, weight_sum, bias_sum, spec.conv, samples)
         });
+        drop((up, skip));
         // One after the other: each is as large as all that came up.
         let (up_channels, channels) = (up_weights.shape()[1], weights.shape()[1]);
         let up = B::volume_joined_input_gradient(gradient.clone(), weights.clone(), spec.conv, 0..up_channels);
         let bias = Shape::new([up_channels]);
-        add_parameters::<B>(&sinks.up, up_weights.shape(), bias, &up_weights, |weight_sum, bias_sum| {
-            B::volume_upsample_parameter_gradient(below, below_map, up.clone(), weight_sum, bias_sum, spec.up)
+        add_parameters::<B>(&sinks.up, up_weights.shape(), bias, &up, |weight_sum, bias_sum, samples| {
+            let (below, map) = (below.clone(), below_map.clone());
+            B::volume_upsample_parameter_gradient(below, map, up.clone(), weight_sum, bias_sum, spec.up, samples)
         });
+        drop(below);
         if let Some(parent) = below_parent {
             grads.register::<B>(parent.id, B::volume_upsample_input_gradient(up, up_weights, spec.up));
         }

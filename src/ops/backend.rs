@@ -21,6 +21,17 @@ pub trait VolumeOps: Backend {
         default::zeros::<Self>(like, shape)
     }
 
+    /// The tensor, or one like it, with zeros in it.
+    fn volume_zeroed(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
+        let shape = tensor.shape();
+        Self::volume_zeros(tensor, shape)
+    }
+
+    /// The sum of two tensors of the same shape, in f32.
+    fn volume_add(sum: FloatTensor<Self>, part: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_add(sum, part)
+    }
+
     fn volume_conv(
         input: FloatTensor<Self>,
         map: FloatTensor<Self>,
@@ -42,6 +53,7 @@ pub trait VolumeOps: Backend {
         default::conv_input_gradient::<Self>(gradient, weights, spec, input_size)
     }
 
+    /// Adds the gradients that some of the samples give to sums.
     fn volume_conv_parameter_gradient(
         input: FloatTensor<Self>,
         map: FloatTensor<Self>,
@@ -49,8 +61,10 @@ pub trait VolumeOps: Backend {
         weight_sum: FloatTensor<Self>,
         bias_sum: FloatTensor<Self>,
         spec: ConvSpec,
+        samples: Range<usize>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let input = default::read::<Self>(input, map, spec.slope);
+        let [input, gradient] = [input, gradient].map(|tensor| default::samples_of::<Self>(tensor, &samples));
         default::conv_parameter_gradient::<Self>(input, gradient, weight_sum, bias_sum, spec)
     }
 
@@ -72,6 +86,7 @@ pub trait VolumeOps: Backend {
         default::upsample_input_gradient::<Self>(gradient, weights, spec)
     }
 
+    /// Adds the gradients that some of the samples give to sums.
     fn volume_upsample_parameter_gradient(
         input: FloatTensor<Self>,
         map: FloatTensor<Self>,
@@ -79,8 +94,10 @@ pub trait VolumeOps: Backend {
         weight_sum: FloatTensor<Self>,
         bias_sum: FloatTensor<Self>,
         spec: UpsampleSpec,
+        samples: Range<usize>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let input = default::read::<Self>(input, map, spec.slope);
+        let [input, gradient] = [input, gradient].map(|tensor| default::samples_of::<Self>(tensor, &samples));
         default::upsample_parameter_gradient::<Self>(input, gradient, weight_sum, bias_sum, spec)
     }
 
@@ -146,6 +163,7 @@ pub trait VolumeOps: Backend {
         Self::volume_conv_input_gradient(gradient, weights, spec, [shape[2], shape[3], shape[4]])
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn volume_joined_parameter_gradient(
         up: FloatTensor<Self>,
         skip: FloatTensor<Self>,
@@ -154,8 +172,10 @@ pub trait VolumeOps: Backend {
         weight_sum: FloatTensor<Self>,
         bias_sum: FloatTensor<Self>,
         spec: ConvSpec,
+        samples: Range<usize>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let input = Self::float_cat(vec![up, default::read::<Self>(skip, map, spec.slope)], 1);
+        let [input, gradient] = [input, gradient].map(|tensor| default::samples_of::<Self>(tensor, &samples));
         default::conv_parameter_gradient::<Self>(input, gradient, weight_sum, bias_sum, spec)
     }
 
@@ -187,19 +207,16 @@ pub trait VolumeOps: Backend {
         input
     }
 
-    /// Gives the input's gradient and the new sums of gamma and beta.
-    #[allow(clippy::too_many_arguments)]
+    /// Gives the input's gradient, and those of gamma and beta of each sample, `[batch, channel]` in f32.
     fn volume_norm_act_gradient(
         input: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        gamma_sum: FloatTensor<Self>,
-        beta_sum: FloatTensor<Self>,
         spec: NormSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        default::norm_act_gradient::<Self>(input, statistics, gamma, beta, gradient, gamma_sum, beta_sum, spec)
+        default::norm_act_gradient::<Self>(input, statistics, gamma, beta, gradient, spec)
     }
 
     fn volume_loss(logits: FloatTensor<Self>, spec: LossSpec) -> FloatTensor<Self> {

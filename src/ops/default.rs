@@ -60,12 +60,34 @@ pub fn conv_input_gradient<B: Backend>(
     B::conv3d_x_backward(input, cast::<B>(weights, dtype), gradient, options)
 }
 
+fn part_of<B: Backend>(tensor: FloatTensor<B>, axis: usize, range: &Range<usize>) -> FloatTensor<B> {
+    let shape = tensor.shape();
+    if *range == (0..shape[axis]) {
+        return tensor;
+    }
+    let whole = |axis: usize| Slice::new(0, Some(shape[axis] as isize), 1);
+    let mut slices: Vec<Slice> = (0..shape.num_dims()).map(whole).collect();
+    slices[axis] = Slice::new(range.start as isize, Some(range.end as isize), 1);
+    B::float_slice(tensor, &slices)
+}
+
 /// The weights of some input channels.
 pub fn weights_of<B: Backend>(weights: FloatTensor<B>, channels: Range<usize>) -> FloatTensor<B> {
-    let shape = weights.shape();
-    let mut slices = [0, 1, 2, 3, 4].map(|axis| Slice::new(0, Some(shape[axis] as isize), 1));
-    slices[1] = Slice::new(channels.start as isize, Some(channels.end as isize), 1);
-    B::float_slice(weights, &slices)
+    part_of::<B>(weights, 1, &channels)
+}
+
+/// Some samples of a batch.
+pub fn samples_of<B: Backend>(tensor: FloatTensor<B>, samples: &Range<usize>) -> FloatTensor<B> {
+    part_of::<B>(tensor, 0, samples)
+}
+
+/// `[channel]`: the sum of some rows of `[batch, channel]`.
+pub fn rows_sum<B: Backend>(rows: FloatTensor<B>, samples: &Range<usize>) -> FloatTensor<B> {
+    let channels = rows.shape()[1];
+    let rows = samples_of::<B>(rows, samples);
+    // One row is its own sum.
+    let sum = if samples.len() == 1 { rows } else { B::float_sum_dim(rows, 0) };
+    reshape::<B, 1>(sum, [channels])
 }
 
 pub fn conv_parameter_gradient<B: Backend>(
@@ -83,12 +105,17 @@ pub fn conv_parameter_gradient<B: Backend>(
     (B::float_add(weight_sum, weights), B::float_add(bias_sum, bias))
 }
 
-/// `[batch, channel, z, y, x]` to `[channel]`, in f32.
-fn channel_sums<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
+/// `[batch, channel, z, y, x]` to `[batch, channel]`, in f32.
+fn row_sums<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     let shape = tensor.shape();
     let flat = reshape::<B, 3>(wide::<B>(tensor), [shape[0], shape[1], shape[2] * shape[3] * shape[4]]);
-    let sums = B::float_sum_dim(B::float_sum_dim(flat, 2), 0);
-    reshape::<B, 1>(sums, [shape[1]])
+    reshape::<B, 2>(B::float_sum_dim(flat, 2), [shape[0], shape[1]])
+}
+
+/// `[batch, channel, z, y, x]` to `[channel]`, in f32.
+fn channel_sums<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
+    let batch = tensor.shape()[0];
+    rows_sum::<B>(row_sums::<B>(tensor), &(0..batch))
 }
 
 fn upsample_options(spec: UpsampleSpec) -> ConvTransposeOptions<3> {
@@ -225,15 +252,13 @@ pub fn read<B: Backend>(input: FloatTensor<B>, map: FloatTensor<B>, slope: Optio
     cast::<B>(B::leaky_relu(B::float_add(scaled, row(2)), Scalar::from(slope)), dtype)
 }
 
-#[allow(clippy::too_many_arguments)]
+/// The input's gradient, and those of gamma and beta of each sample.
 pub fn norm_act_gradient<B: Backend>(
     input: FloatTensor<B>,
     statistics: FloatTensor<B>,
     gamma: FloatTensor<B>,
     beta: FloatTensor<B>,
     gradient: FloatTensor<B>,
-    gamma_sum: FloatTensor<B>,
-    beta_sum: FloatTensor<B>,
     spec: NormSpec,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let (dtype, shape) = (input.dtype(), input.shape());
@@ -245,8 +270,8 @@ pub fn norm_act_gradient<B: Backend>(
     let gradient = wide::<B>(gradient);
     let sloped = B::float_mul_scalar(gradient.clone(), Scalar::from(spec.slope));
     let gradient = B::float_mask_where(gradient, negative, sloped);
-    let gamma_gradient = channel_sums::<B>(B::float_mul(gradient.clone(), normal.clone()));
-    let beta_gradient = channel_sums::<B>(gradient.clone());
+    let of_gamma = row_sums::<B>(B::float_mul(gradient.clone(), normal.clone()));
+    let of_beta = row_sums::<B>(gradient.clone());
     // With n the normalised values and h = gradient * gamma: rstd * (h - mean(h) - n * mean(h * n)).
     let h = grouped::<B>(B::float_mul(gradient, gamma), spec.groups);
     let n = grouped::<B>(normal, spec.groups);
@@ -254,11 +279,7 @@ pub fn norm_act_gradient<B: Backend>(
     let projection = B::float_mean_dim(B::float_mul(h.clone(), n.clone()), 1);
     let (_, rstd) = columns::<B>(statistics);
     let result = B::float_mul(B::float_sub(B::float_sub(h, mean), B::float_mul(n, projection)), rstd);
-    (
-        cast::<B>(ungrouped::<B>(result, spec.groups, &shape), dtype),
-        B::float_add(gamma_sum, gamma_gradient),
-        B::float_add(beta_sum, beta_gradient),
-    )
+    (cast::<B>(ungrouped::<B>(result, spec.groups, &shape), dtype), of_gamma, of_beta)
 }
 
 /// What both passes of the loss need, all in f32: probabilities, log-sum-exp minus the largest, shifted logits and

@@ -1,4 +1,6 @@
 //! The processor's own operations: Burn's tensors in and out of the slices that [`super::cpu`] works on.
+use std::ops::Range;
+
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Shape, bf16, f16};
@@ -96,15 +98,6 @@ fn statistics_of(tensor: &FlexTensor) -> Statistics {
     Statistics { mean: mean.to_vec(), rstd: rstd.to_vec(), variance: Vec::new() }
 }
 
-/// Adds `[batch, channel]` to `[channel]`, one sample after another.
-fn add_samples(sum: &mut [f32], samples: &[f32]) {
-    for sample in samples.chunks_exact(sum.len().max(1)) {
-        for (sum, value) in sum.iter_mut().zip(sample) {
-            *sum += value;
-        }
-    }
-}
-
 /// What the channels of a tensor are mapped by while they are read.
 fn row_maps(map: &FlexTensor, slope: Option<f32>) -> Option<Vec<RowMap>> {
     let slope = slope?;
@@ -116,6 +109,23 @@ fn row_maps(map: &FlexTensor, slope: Option<f32>) -> Option<Vec<RowMap>> {
 
 fn part<'a, E: Element + burn::tensor::Element>(tensor: &'a FlexTensor, maps: Option<&'a [RowMap]>) -> Part<'a, E> {
     Part { values: tensor.storage(), channels: tensor.shape()[1], maps }
+}
+
+/// Some samples of a batch.
+fn samples_of<'a, E: Element + burn::tensor::Element>(
+    tensor: &'a FlexTensor,
+    maps: Option<&'a [RowMap]>,
+    samples: &Range<usize>,
+) -> Part<'a, E> {
+    let channels = tensor.shape()[1];
+    let maps = maps.map(|maps| &maps[samples.start * channels..samples.end * channels]);
+    Part { values: values_of(tensor, samples), channels, maps }
+}
+
+fn values_of<'a, E: Element + burn::tensor::Element>(tensor: &'a FlexTensor, samples: &Range<usize>) -> &'a [E] {
+    let values: &[E] = tensor.storage();
+    let sample = values.len() / tensor.shape()[0].max(1);
+    &values[samples.start * sample..samples.end * sample]
 }
 
 fn part_mut<E: Element + burn::tensor::Element>(tensor: &mut FlexTensor) -> PartMut<'_, E> {
@@ -131,20 +141,32 @@ fn add_conv_parameters<E: Element + burn::tensor::Element>(
     weight_sum: FlexTensor,
     bias_sum: FlexTensor,
     spec: ConvSpec,
+    samples: &Range<usize>,
 ) -> (FlexTensor, FlexTensor) {
     let (gradient, mut weight_sum, mut bias_sum) = (dense(gradient), dense(weight_sum), dense(bias_sum));
-    let batch = gradient.shape()[0];
     let channels = input.iter().map(|part| part.channels).sum();
     let [z, y, x] = size;
-    let shape = conv_shape([batch, channels, z, y, x], &weight_sum.shape(), spec);
+    let shape = conv_shape([samples.len(), channels, z, y, x], &weight_sum.shape(), spec);
     let (weights, bias) = (weight_sum.storage_mut(), bias_sum.storage_mut());
-    conv::add_parameter_gradients(isa(), &shape, input, gradient.storage::<E>(), weights, bias);
+    conv::add_parameter_gradients(isa(), &shape, input, values_of::<E>(&gradient, samples), weights, bias);
     (weight_sum, bias_sum)
 }
 
 impl VolumeOps for Flex {
     fn volume_zeros(_like: FlexTensor, shape: Shape) -> FlexTensor {
         zeros(shape)
+    }
+
+    fn volume_zeroed(tensor: FlexTensor) -> FlexTensor {
+        let mut tensor = dense(tensor);
+        update::zero(tensor.storage_mut());
+        tensor
+    }
+
+    fn volume_add(sum: FlexTensor, part: FlexTensor) -> FlexTensor {
+        let (mut sum, part) = (dense(sum), dense(part));
+        update::add(sum.storage_mut(), part.storage());
+        sum
     }
 
     fn volume_conv(
@@ -191,11 +213,12 @@ impl VolumeOps for Flex {
         weight_sum: FlexTensor,
         bias_sum: FlexTensor,
         spec: ConvSpec,
+        samples: Range<usize>,
     ) -> (FlexTensor, FlexTensor) {
         let (input, maps) = (dense(input), row_maps(&dense(map), spec.slope));
         by_type!(input, E => {
-            let parts = [part::<E>(&input, maps.as_deref())];
-            add_conv_parameters(&parts, spatial(&input), gradient, weight_sum, bias_sum, spec)
+            let parts = [samples_of::<E>(&input, maps.as_deref(), &samples)];
+            add_conv_parameters(&parts, spatial(&input), gradient, weight_sum, bias_sum, spec, &samples)
         })
     }
 
@@ -227,11 +250,12 @@ impl VolumeOps for Flex {
         weight_sum: FlexTensor,
         bias_sum: FlexTensor,
         spec: ConvSpec,
+        samples: Range<usize>,
     ) -> (FlexTensor, FlexTensor) {
         let (up, skip, maps) = (dense(up), dense(skip), row_maps(&dense(map), spec.slope));
         by_type!(up, E => {
-            let input = [part::<E>(&up, None), part::<E>(&skip, maps.as_deref())];
-            add_conv_parameters(&input, spatial(&up), gradient, weight_sum, bias_sum, spec)
+            let input = [samples_of::<E>(&up, None, &samples), samples_of::<E>(&skip, maps.as_deref(), &samples)];
+            add_conv_parameters(&input, spatial(&up), gradient, weight_sum, bias_sum, spec, &samples)
         })
     }
 
@@ -275,13 +299,16 @@ impl VolumeOps for Flex {
         weight_sum: FlexTensor,
         bias_sum: FlexTensor,
         spec: UpsampleSpec,
+        samples: Range<usize>,
     ) -> (FlexTensor, FlexTensor) {
         let (input, gradient) = (dense(input), dense(gradient));
         let (mut weight_sum, mut bias_sum) = (dense(weight_sum), dense(bias_sum));
         let maps = row_maps(&dense(map), spec.slope);
-        let shape = upsample_shape(input.shape().dims(), &weight_sum.shape(), spec);
+        let [_, channels, z, y, x] = input.shape().dims();
+        let shape = upsample_shape([samples.len(), channels, z, y, x], &weight_sum.shape(), spec);
         by_type!(input, E => {
-            let (input, gradient) = (part::<E>(&input, maps.as_deref()), gradient.storage::<E>());
+            let input = samples_of::<E>(&input, maps.as_deref(), &samples);
+            let gradient = values_of::<E>(&gradient, &samples);
             upsample::add_weight_gradient(isa(), &input, gradient, &shape, weight_sum.storage_mut());
             upsample::add_bias_gradient(gradient, &shape, bias_sum.storage_mut());
         });
@@ -319,13 +346,11 @@ impl VolumeOps for Flex {
         gamma: FlexTensor,
         beta: FlexTensor,
         gradient: FlexTensor,
-        gamma_sum: FlexTensor,
-        beta_sum: FlexTensor,
         spec: NormSpec,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let (input, statistics) = (dense(input), statistics_of(&dense(statistics)));
         let (gamma, beta) = (dense(gamma), dense(beta));
-        let (mut gamma_sum, mut beta_sum, mut gradient) = (dense(gamma_sum), dense(beta_sum), dense(gradient));
+        let mut gradient = dense(gradient);
         let shape = norm_shape(&input.shape(), spec);
         let affine = Affine { gamma: gamma.storage(), beta: beta.storage(), slope: spec.slope };
         // Written over the gradient where nobody else holds it (`storage_mut` copies otherwise).
@@ -336,9 +361,8 @@ impl VolumeOps for Flex {
             &affine,
             gradient.storage_mut(),
         ));
-        add_samples(gamma_sum.storage_mut(), &parameters.gamma);
-        add_samples(beta_sum.storage_mut(), &parameters.beta);
-        (gradient, gamma_sum, beta_sum)
+        let per_sample = |values| tensor(values, Shape::new([shape.batch, shape.channels]));
+        (gradient, per_sample(parameters.gamma), per_sample(parameters.beta))
     }
 
     fn volume_loss(logits: FlexTensor, spec: LossSpec) -> FlexTensor {

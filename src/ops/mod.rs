@@ -14,6 +14,7 @@ mod default;
 mod flex;
 mod sink;
 pub mod spec;
+pub mod tree;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Gradients, Tensor};

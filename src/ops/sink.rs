@@ -1,15 +1,26 @@
 //! Where a parameter's gradient is added up.
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Flex};
 use burn::tensor::{Shape, Tensor};
 
+use super::backend::VolumeOps;
+use super::tree::SumTree;
+
 /// A gradient that backward passes add to. Clones share it.
 #[derive(Clone, Default)]
-pub struct GradientSink(Arc<Mutex<Option<Box<dyn Any + Send>>>>);
+pub struct GradientSink(Arc<Mutex<Sums>>);
+
+#[derive(Default)]
+struct Sums {
+    tree: SumTree<Box<dyn Any + Send>>,
+    /// Whether each sample is added by itself.
+    per_sample: bool,
+}
 
 impl fmt::Debug for GradientSink {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -18,28 +29,54 @@ impl fmt::Debug for GradientSink {
 }
 
 impl GradientSink {
-    /// Replaces the sum by what `add` makes of it; `zeros` makes the first.
-    pub(super) fn update<B: Backend>(
+    /// Begins a step on the processor: `samples` are to come, `at_once` of them in each backward pass, each added by
+    /// itself in the order of [`SumTree`]. The memory of sums that wait between passes is taken now, where there is more
+    /// than one pass, so that it lies together.
+    pub fn begin(&self, shape: &[usize], samples: usize, at_once: usize) {
+        let mut sums = self.lock();
+        *sums = Sums { tree: SumTree::of(samples, at_once), per_sample: true };
+        if at_once < samples {
+            for _ in 0..sums.tree.keep() {
+                sums.tree.put(Box::new(super::flex::zeros(Shape::from(shape.to_vec()))));
+            }
+        }
+    }
+
+    /// Samples of a batch that are to be added together.
+    pub(super) fn shares(&self, batch: usize) -> Vec<Range<usize>> {
+        match self.lock().per_sample {
+            true => (0..batch).map(|sample| sample..sample + 1).collect(),
+            false => vec![0..batch],
+        }
+    }
+
+    /// Adds the gradient of the next sample, or of the next pass's samples, which `add` adds to a sum it is given; `zeros`
+    /// makes one.
+    pub(super) fn add<B: VolumeOps>(
         &self,
         zeros: impl FnOnce() -> FloatTensor<B>,
         add: impl FnOnce(FloatTensor<B>) -> FloatTensor<B>,
     ) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = match slot.take().map(|sum| sum.downcast::<FloatTensor<B>>()) {
-            Some(Ok(sum)) => *sum,
-            _ => zeros(),
-        };
-        *slot = Some(Box::new(add(sum)));
-    }
-
-    /// Makes the sum on the processor before anything is added, where there is none.
-    pub fn reserve(&self, shape: &[usize]) {
-        self.update::<Flex>(|| super::flex::zeros(Shape::from(shape.to_vec())), |sum| sum);
+        let mut sums = self.lock();
+        if sums.per_sample {
+            let leaf = sums.tree.leaf().and_then(of::<B>).map(B::volume_zeroed).unwrap_or_else(zeros);
+            sums.tree.add(Box::new(add(leaf)), merge::<B>, drop);
+        } else {
+            let sum = sums.tree.take(merge::<B>).and_then(of::<B>).unwrap_or_else(zeros);
+            sums.tree.add(Box::new(add(sum)), merge::<B>, drop);
+        }
     }
 
     /// Takes the sum out, as the tensor of rank `D` that the operation's parameter is; `None` where nothing was added.
     pub fn take<const D: usize>(&self) -> Option<Tensor<D>> {
-        let sum = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let sums = std::mem::take(&mut *self.lock());
+        let mut tree = sums.tree;
+        if sums.per_sample {
+            let sum = tree.take(merge::<Flex>).and_then(of::<Flex>)?;
+            return Some(Tensor::from_primitive::<Flex>(sum));
+        }
+        // A running sum is one part.
+        let sum = tree.take(|_, emptied| emptied)?;
         match sum.downcast::<FloatTensor<Flex>>() {
             Ok(sum) => Some(Tensor::from_primitive::<Flex>(*sum)),
             #[cfg(any(feature = "vulkan", feature = "cuda"))]
@@ -51,4 +88,21 @@ impl GradientSink {
             Err(_) => None,
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, Sums> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn of<B: Backend>(sum: Box<dyn Any + Send>) -> Option<FloatTensor<B>> {
+    sum.downcast::<FloatTensor<B>>().ok().map(|sum| *sum)
+}
+
+/// Adds the second to the first; both are of one backend, for a parameter does not change its own.
+fn merge<B: VolumeOps>(into: &mut Box<dyn Any + Send>, from: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
+    let taken = std::mem::replace(into, Box::new(()));
+    if let (Some(sum), Some(part)) = (of::<B>(taken), from.downcast_ref::<FloatTensor<B>>()) {
+        *into = Box::new(B::volume_add(sum, part.clone()));
+    }
+    from
 }

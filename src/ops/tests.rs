@@ -122,8 +122,19 @@ fn convolution_is_the_default_s() {
 
             let sums = || (random("weight sum", &weights.shape(), DType::F32), random("bias sum", &[to], DType::F32));
             let (weight_sum, bias_sum) = sums();
-            let found =
-                Flex::volume_conv_parameter_gradient(input, none(), gradient.clone(), weight_sum, bias_sum, spec);
+            // Of one sample more than the first, and of all: a share of a batch is a batch.
+            let (from, gradient_of) = (input.clone(), gradient.clone());
+            let (w, b) = Flex::volume_conv_parameter_gradient(
+                from.clone(),
+                none(),
+                gradient_of.clone(),
+                weight_sum,
+                bias_sum,
+                spec,
+                0..1,
+            );
+            let rest = 1..shape[0];
+            let found = Flex::volume_conv_parameter_gradient(from, none(), gradient_of, w, b, spec, rest);
             let (weight_sum, bias_sum) = sums();
             let plain = (plain, wide(&gradient));
             let expected = default::conv_parameter_gradient::<Flex>(plain.0, plain.1, weight_sum, bias_sum, spec);
@@ -166,8 +177,15 @@ fn upsampling_is_the_default_s() {
 
             let sums = || (random("weight sum", &weights.shape(), DType::F32), random("bias sum", &[to], DType::F32));
             let (weight_sum, bias_sum) = sums();
-            let found =
-                Flex::volume_upsample_parameter_gradient(input, none(), gradient.clone(), weight_sum, bias_sum, spec);
+            let found = Flex::volume_upsample_parameter_gradient(
+                input,
+                none(),
+                gradient.clone(),
+                weight_sum,
+                bias_sum,
+                spec,
+                0..batch,
+            );
             let (weight_sum, bias_sum) = sums();
             let plain = (plain, wide(&gradient));
             let expected = default::upsample_parameter_gradient::<Flex>(plain.0, plain.1, weight_sum, bias_sum, spec);
@@ -239,29 +257,11 @@ fn normalisation_is_the_default_s() {
             close(&format!("{what}: map"), &map, &expected, F32);
 
             let gradient = strided(random("gradient", &shape, dtype));
-            let sums = || (random("gamma sum", &[channels], DType::F32), random("beta sum", &[channels], DType::F32));
-            let (gamma_sum, beta_sum) = sums();
-            let found = Flex::volume_norm_act_gradient(
-                input,
-                statistics.clone(),
-                gamma.clone(),
-                beta.clone(),
-                gradient.clone(),
-                gamma_sum,
-                beta_sum,
-                spec,
-            );
-            let (gamma_sum, beta_sum) = sums();
-            let expected = default::norm_act_gradient::<Flex>(
-                plain,
-                statistics,
-                gamma,
-                beta,
-                wide(&gradient),
-                gamma_sum,
-                beta_sum,
-                spec,
-            );
+            let affine = [statistics, gamma, beta];
+            let [statistics, gamma, beta] = affine.clone();
+            let found = Flex::volume_norm_act_gradient(input, statistics, gamma, beta, gradient.clone(), spec);
+            let [statistics, gamma, beta] = affine;
+            let expected = default::norm_act_gradient::<Flex>(plain, statistics, gamma, beta, wide(&gradient), spec);
             close(&format!("{what}: input gradient"), &found.0, &expected.0, tolerance);
             // Against f32 sums over up to 69000 values in a row.
             close(&format!("{what}: gamma gradient"), &found.1, &expected.1, 5.0 * F32);
@@ -310,7 +310,7 @@ fn reading_is_a_pass_that_nobody_writes() {
                 let gradient = random("gradient", &found.shape(), dtype);
                 let add = |input: &FlexTensor, map: FlexTensor, spec| {
                     let (w, b) = (w.clone(), b.clone());
-                    Flex::volume_conv_parameter_gradient(input.clone(), map, gradient.clone(), w, b, spec).0
+                    Flex::volume_conv_parameter_gradient(input.clone(), map, gradient.clone(), w, b, spec, 0..batch).0
                 };
                 same("weight gradient", &add(&raw, map.clone(), fused), &add(&activated, none(), plain));
             }
@@ -330,6 +330,7 @@ fn reading_is_a_pass_that_nobody_writes() {
                     w.clone(),
                     b.clone(),
                     spec,
+                    0..batch,
                 )
             };
             same("its weights", &add(&raw, map.clone(), fused).0, &add(&activated, none(), plain).0);
@@ -347,9 +348,17 @@ fn reading_is_a_pass_that_nobody_writes() {
             let (gradient_up, gradient_skip) = (part(0..3), part(3..3 + channels));
             let expected = Flex::volume_conv_input_gradient(gradient.clone(), w.clone(), plain, [z, y, x]);
             same("joined input gradient", &Flex::float_cat(vec![gradient_up, gradient_skip], 1), &expected);
-            let found =
-                Flex::volume_joined_parameter_gradient(up, raw, map, gradient.clone(), w.clone(), b.clone(), fused);
-            let expected = Flex::volume_conv_parameter_gradient(both, none(), gradient, w, b, plain);
+            let found = Flex::volume_joined_parameter_gradient(
+                up,
+                raw,
+                map,
+                gradient.clone(),
+                w.clone(),
+                b.clone(),
+                fused,
+                0..batch,
+            );
+            let expected = Flex::volume_conv_parameter_gradient(both, none(), gradient, w, b, plain, 0..batch);
             same("joined weight gradient", &found.0, &expected.0);
             same("joined bias gradient", &found.1, &expected.1);
         }
@@ -365,8 +374,7 @@ fn a_gradient_that_is_held_elsewhere_stays() {
     let one = || tensor(vec![1.0; 2], &[2], DType::F32);
     let statistics = Flex::volume_norm_statistics(input.clone(), spec);
     let before = values(&gradient);
-    let (found, ..) =
-        Flex::volume_norm_act_gradient(input, statistics, one(), one(), gradient.clone(), one(), one(), spec);
+    let (found, ..) = Flex::volume_norm_act_gradient(input, statistics, one(), one(), gradient.clone(), spec);
     assert_ne!(values(&found), before);
     assert_eq!(values(&gradient), before);
 }

@@ -11,7 +11,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use super::blocks;
 use super::inputs::{Inputs, Place, add_target};
 use crate::config::Recompute;
-use crate::network::{BatchStatistics, Mode, Parameter, UNet, head_weights};
+use crate::network::{BatchStatistics, Mode, UNet, head_weights};
 use crate::ops::{self, LossSpec};
 use crate::patch::Sample;
 
@@ -80,14 +80,12 @@ impl<E, F: Fn(Range<usize>) -> Result<Vec<Sample>, E>> Supply for F {
 pub fn gradient<S: Supply>(network: &UNet, settings: &StepSettings, supply: S) -> Result<StepGradient, S::Error> {
     let heads = Heads::new(network);
     let labelled = heads.labelled(settings, &supply)?;
-    if settings.micro < settings.effective {
-        // All sums are there from the second micro-batch on; made now, they lie together.
-        network.parameters.iter().for_each(Parameter::reserve_gradient);
-    }
+    let micro = settings.micro.clamp(1, settings.effective.max(1));
+    network.parameters.iter().for_each(|parameter| parameter.begin_gradient(settings.effective, micro));
     let mut statistics = BatchStatistics::default();
     let mut loss = 0.0;
-    for start in (0..settings.effective).step_by(settings.micro.max(1)) {
-        let range = start..(start + settings.micro.max(1)).min(settings.effective);
+    for start in (0..settings.effective).step_by(micro) {
+        let range = start..(start + micro).min(settings.effective);
         let place = Place::new(range.len(), network.plan().in_channels, settings.patch, &heads.strides);
         let inputs = place.fill(supply.load(range)?, &heads.strides, settings);
         let count = labelled.as_deref().unwrap_or(&[]);

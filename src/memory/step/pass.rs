@@ -176,7 +176,6 @@ impl Walk<'_> {
         let activation = self.activation(level, samples);
         self.at("backward", format!("decoder.{level}.conv0"));
         let (up, conv0) = (self.up(level, samples), self.decoder(level, 0, samples));
-        self.gradient(conv0.weights);
         let came_up = self.take(Part::Layer, activation);
         self.run(up, Direction::Forward);
         self.run(conv0, Direction::Weights);
@@ -232,11 +231,13 @@ impl Walk<'_> {
         above
     }
 
-    /// A layer's arithmetic in one direction.
-    pub(super) fn run(&mut self, layer: Layer, direction: Direction) {
-        if direction == Direction::Weights {
-            self.gradient(layer.weights);
+    /// A layer's arithmetic in one direction. Gradients of weights are added sample by sample.
+    pub(super) fn run(&mut self, mut layer: Layer, direction: Direction) {
+        if direction != Direction::Weights {
+            self.scratch(self.room(layer, direction));
+            return;
         }
-        self.scratch(self.room(layer, direction));
+        let samples = std::mem::replace(&mut layer.shape.batch, 1);
+        self.gradient(layer.weights, samples, |walk| walk.scratch(walk.room(layer, direction)));
     }
 }

@@ -3,6 +3,7 @@ use super::{StepBytes, StepShape};
 use crate::config::{OptimizerName, Recompute};
 use crate::ops::cpu::conv::room::Room;
 use crate::ops::cpu::pool::{Arena, Block, Rehearsal};
+use crate::ops::tree::{SumTree, fullest};
 
 /// What a block is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -64,7 +65,7 @@ pub(super) struct Held {
     part: Part,
 }
 
-/// Whole micro-batches of a step that are rehearsed: the first makes the sums, those after it find them there.
+/// Micro-batches at a step's beginning and at its end that are rehearsed.
 const SOME: usize = 4;
 
 /// The rehearsal's state.
@@ -76,8 +77,8 @@ pub(super) struct Walk<'a> {
     place: Place,
     /// When the most was held: how much, of what and where.
     most: (u64, [u64; Part::COUNT], Place),
-    /// By parameter number, while a step's gradients are summed.
-    pub gradients: Vec<Option<Held>>,
+    /// By parameter number.
+    gradients: Vec<SumTree<Held>>,
     state: Vec<Held>,
 }
 
@@ -130,30 +131,50 @@ impl<'a> Walk<'a> {
         blocks.into_iter().for_each(|held| self.give(held));
     }
 
-    /// The sum of a parameter's gradient, which begins with the first micro-batch.
-    pub fn gradient(&mut self, number: usize) {
-        if self.gradients.len() <= number {
-            self.gradients.resize_with(number + 1, || None);
+    /// Adds the gradients of a batch to a parameter's sums; for each sample `work` is done.
+    pub fn gradient(&mut self, number: usize, samples: usize, mut work: impl FnMut(&mut Self)) {
+        let mut tree = std::mem::take(&mut self.gradients[number]);
+        let bytes = 4 * self.parameters()[number];
+        for _ in 0..samples {
+            let leaf = tree.leaf().unwrap_or_else(|| self.take(Part::Gradients, bytes));
+            work(self);
+            tree.add(leaf, |_, emptied| emptied, |emptied| self.give(emptied));
         }
-        if self.gradients[number].is_none() {
-            let bytes = 4 * self.parameters()[number];
-            self.gradients[number] = Some(self.take(Part::Gradients, bytes));
+        self.gradients[number] = tree;
+    }
+
+    /// What is held of each parameter's gradient when a step begins.
+    fn begin_gradients(&mut self) {
+        self.at("samples", "");
+        let (samples, at_once) = (self.shape.effective, self.shape.micro.clamp(1, self.shape.effective.max(1)));
+        for length in self.parameters() {
+            let mut tree = SumTree::of(samples, at_once);
+            if at_once < samples {
+                (0..tree.keep()).for_each(|_| tree.put(self.take(Part::Gradients, 4 * length)));
+            }
+            self.gradients.push(tree);
         }
     }
 
     pub fn step(&mut self) {
         let shape = self.shape;
-        if shape.micro < shape.effective {
-            self.at("samples", "");
-            (0..self.parameters().len()).for_each(|number| self.gradient(number));
-        }
-        // A micro-batch takes what the one before took; the last may be smaller.
-        let whole = SOME * shape.micro.max(1);
-        let mut left =
-            if shape.effective > whole { whole + shape.effective % shape.micro.max(1) } else { shape.effective };
-        while left > 0 {
-            let samples = shape.micro.clamp(1, left);
-            left -= samples;
+        self.begin_gradients();
+        let micro = shape.micro.clamp(1, shape.effective.max(1));
+        let starts: Vec<usize> = (0..shape.effective).step_by(micro).collect();
+        // Between the first and the last, a micro-batch takes what the one before took, but for what the sums wait for:
+        // that one is walked at which the most wait.
+        let fullest = fullest(shape.effective, micro);
+        let last = starts.len().saturating_sub(SOME);
+        let mut walked = 0;
+        for (number, start) in starts.into_iter().enumerate() {
+            if number >= SOME && number < last && start != fullest {
+                continue;
+            }
+            if start != walked {
+                self.gradients.iter_mut().for_each(|tree| tree.skip_to(start));
+            }
+            let samples = micro.min(shape.effective - start);
+            walked = start + samples;
             let input = self.input(samples);
             if shape.recompute == Recompute::Blocks {
                 self.blocks(samples)
@@ -233,8 +254,8 @@ impl<'a> Walk<'a> {
     /// Parameters one after another.
     fn update(&mut self) {
         self.at("update", "");
-        for gradient in std::mem::take(&mut self.gradients).into_iter().flatten() {
-            self.give(gradient);
+        for mut tree in std::mem::take(&mut self.gradients) {
+            tree.end().into_iter().for_each(|sum| self.give(sum));
         }
     }
 

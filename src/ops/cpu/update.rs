@@ -33,6 +33,18 @@ pub fn adamw(isa: Isa, value: &mut [f32], gradient: &[f32], first: &mut [f32], s
     });
 }
 
+/// Writes zeros.
+pub fn zero(values: &mut [f32]) {
+    values.par_chunks_mut(STRETCH).for_each(|stretch| stretch.fill(0.0));
+}
+
+/// Adds `values` to `sum`; both are of one length.
+pub fn add(sum: &mut [f32], values: &[f32]) {
+    sum.par_chunks_mut(STRETCH).zip(values.par_chunks(STRETCH)).for_each(|(sum, values)| {
+        sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    });
+}
+
 struct Squares<'a>(&'a [f32]);
 
 impl Kernel for Squares<'_> {
