@@ -135,6 +135,9 @@ fn rehearsed_steps_are_those_that_run() {
         Case { norm: Norm::Batch, features: &[32, 64, 128, 256], ..CASE },
         Case { features: &[16], ..CASE },
         Case { features: &[8, 16], patch: [24; 3], effective: 13, ..CASE },
+        Case { features: &[32, 64], patch: [24; 3], effective: 40, micro: 1, ..CASE },
+        Case { features: &[32, 64], patch: [24; 3], effective: 11, micro: 2, ..CASE },
+        Case { features: &[32, 64], patch: [24; 3], effective: 8, micro: 4, ..CASE },
     ];
     for case in cases {
         let (predicted, measured) = (case.predicted(), case.measured());

@@ -5,8 +5,8 @@
 //! functions here are what the network calls.
 //!
 //! Parameters are not part of the graph: each operation is handed a [`GradientSink`] per parameter, and its backward
-//! pass adds to what is already there, sample after sample. So there is one set of gradients however many
-//! micro-batches there are, and (on the CPU) the sum has one order: that of the samples.
+//! pass adds each sample's gradient to it, on the CPU in the order of a [tree](tree::SumTree) over the samples' numbers,
+//! whatever micro-batch they come in.
 mod autodiff;
 pub mod backend;
 pub mod cpu;
