@@ -79,6 +79,11 @@ pub fn aside(folder: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
+/// Whether a file of this name was being written aside; without a writer it is what a killed one left.
+pub fn is_leftover(name: &str) -> bool {
+    name.starts_with(".voxfit-") && name.ends_with(".tmp")
+}
+
 /// Writes `bytes` to `path` as [`write_atomically`] does.
 ///
 /// # Errors

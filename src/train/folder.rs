@@ -10,7 +10,7 @@ use crate::config::{Activations, Resolved};
 use crate::dataset::Dataset;
 use crate::dataset::fingerprint::{Fingerprint, Intensities};
 use crate::dataset::prepare::Preparation;
-use crate::files::{write_atomically, write_bytes};
+use crate::files::{is_leftover, write_atomically, write_bytes};
 use crate::network::plan::NetworkPlan;
 
 /// A run folder held by this process.
@@ -102,7 +102,21 @@ impl RunFolder {
                 "wait for it, stop it, or give another --run",
             )
         })?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        let folder = Self { path: path.to_owned(), _lock: lock };
+        folder.remove_leftovers();
+        Ok(folder)
+    }
+
+    /// Removes what a killed process left half-written, which can be as large as a checkpoint each time.
+    fn remove_leftovers(&self) {
+        for name in ["", "validation", "checkpoints/last", "checkpoints/best"] {
+            for entry in fs::read_dir(self.file(name)).into_iter().flatten().flatten() {
+                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                if is_file && entry.file_name().to_str().is_some_and(is_leftover) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
     }
 
     /// The refusal alone, before any work is done.

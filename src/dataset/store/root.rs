@@ -95,15 +95,11 @@ pub(super) fn describe(folder: &Path, dataset: &Dataset, digest: &str, preparati
 
 /// Removes what a killed writer left; only for the holder of the writer's lock.
 pub(super) fn remove_leftovers(folder: &Path) {
-    for path in own_files(folder, is_leftover) {
+    for path in own_files(folder, files::is_leftover) {
         if let Err(error) = fs::remove_file(&path) {
             tracing::debug!("{}: {error}", path.display());
         }
     }
-}
-
-fn is_leftover(name: &str) -> bool {
-    name.starts_with(".voxfit-") && name.ends_with(".tmp")
 }
 
 /// Plain files in `folder` (no link is followed) whose name is `ours`, in order.
@@ -142,7 +138,7 @@ pub fn clean(root: &Path) -> Result<u64, DatasetError> {
             continue;
         }
         if name == digest::MEMO_FOLDER || name == fingerprint::FOLDER {
-            let ours = |file: &str| is_remembered(file) || is_leftover(file);
+            let ours = |file: &str| is_remembered(file) || files::is_leftover(file);
             freed += remove(&folder, own_files(&folder, ours))?;
         } else if is_key(name) && is_store(&folder) {
             freed += clean_store(&folder)?;
@@ -164,7 +160,7 @@ fn clean_store(folder: &Path) -> Result<u64, DatasetError> {
         _ => {}
     }
     // The lock's own file last: Windows removes no open file.
-    let freed = remove(folder, own_files(folder, |name| is_case(name) || is_leftover(name)))?;
+    let freed = remove(folder, own_files(folder, |name| is_case(name) || files::is_leftover(name)))?;
     drop(lock);
     Ok(freed + remove(folder, own_files(folder, |name| [MARKER, WRITER, IN_USE].contains(&name)))?)
 }
