@@ -53,6 +53,29 @@ impl Data {
     }
 }
 
+/// As [`Data::open`], for what only plans; what is wrong goes to the log.
+///
+/// # Errors
+/// As [`Data::open`].
+pub(super) fn open_to_plan(
+    root: &Path,
+    experiment: &Experiment,
+    stop: &AtomicBool,
+) -> Result<(Dataset, Fingerprint), TrainError> {
+    struct Log;
+    impl Observer for Log {
+        fn event(&self, event: Event<'_>) {
+            if let Event::Warning(text) = event {
+                tracing::warn!("{text}");
+            }
+        }
+    }
+    let (found, faults) = Dataset::look(root);
+    let teller = Teller { root, names: &Names::default(), observer: &Log };
+    let (dataset, fingerprint, _) = usable(found, faults, experiment, &default_root(), &teller, stop)?;
+    Ok((dataset, fingerprint))
+}
+
 /// The cases that can be used, and what they have in common.
 fn usable(
     found: Option<Dataset>,
