@@ -4,6 +4,7 @@ use std::ops::Range;
 use super::TrainError;
 use super::recovery::StepSupply;
 use super::run_loop::Loop;
+use super::session::Event;
 use super::step::{self, StepSettings};
 use crate::config::NormName;
 
@@ -25,6 +26,19 @@ impl Loop<'_> {
         };
         let cure = format!("{look}lower train.learning_rate, or set precision.activations = \"f32\"; {kept}");
         TrainError::Diverged { step: step + 1, problem: format!("{problem}{sample}"), cure }
+    }
+
+    /// Names the sample of a step that is skipped where more than a gradient overflowed: the loss scale, which acts on the
+    /// way back alone, mends no loss that is no number.
+    pub(super) fn warn_of_skipped(&self, loss: f64) {
+        if loss.is_finite() {
+            return;
+        }
+        if let Some(samples) = self.first_not_finite(self.step) {
+            let name = self.name(self.step, &samples);
+            let text = format!("step {} is skipped: the loss is not a number, first of {name}", self.step + 1);
+            self.observer.event(Event::Warning(text));
+        }
     }
 
     fn name(&self, step: u64, samples: &Range<usize>) -> String {

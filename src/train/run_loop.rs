@@ -191,6 +191,7 @@ impl Loop<'_> {
         let finite = norm.is_finite();
         let dynamic = self.scale.dynamic;
         if (!finite && !dynamic) || (!found.loss.is_finite() && finite) {
+            drop(found.gradients);
             return Err(self.diverged(self.step, "the loss or its gradient is not a number"));
         }
         let rate = learning_rate(train.learning_rate, self.step, train.steps);
@@ -198,6 +199,9 @@ impl Loop<'_> {
             let factor = clip_factor(norm, train.clip_norm) / self.scale.scale;
             self.optimizer.update(&mut self.network.parameters, found.gradients, factor, rate);
             self.network.remember(&found.statistics);
+        } else {
+            drop(found.gradients);
+            self.warn_of_skipped(found.loss);
         }
         let loss_scale = dynamic.then_some(self.scale.scale);
         self.scale.observe(finite);
