@@ -1,5 +1,5 @@
 //! Files are written aside, synced and renamed, so that a reader sees the old content or the new, never half.
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -9,7 +9,8 @@ use tempfile::NamedTempFile;
 /// Writes `path` through `fill`: into a temporary file in the same folder, synced, then renamed over `path`.
 /// The folder is made where it is missing. On any error the temporary file is removed and `path` is untouched.
 ///
-/// Permissions are those of any new file (what the umask leaves). A link is followed. What is there and is no regular
+/// Permissions are those of any new file (what the umask leaves), once it is whole; the temporary file is its owner's
+/// alone. A link is followed. What is there and is no regular
 /// file (a pipe, `/dev/null`) is written into: renaming over it would put a file in the place of a device.
 ///
 /// # Errors
@@ -18,10 +19,11 @@ pub fn write_atomically<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    write(path, aside, fill)
+    write(path, false, fill)
 }
 
-/// Writes `path` as [`write_atomically`] does, for its owner alone: copies of patients' images in a cache.
+/// Writes `path` as [`write_atomically`] does, for its owner alone, and so is a folder that is made for it: copies of
+/// patients' images, and what was learnt from them.
 ///
 /// # Errors
 /// Any failure of the file system or of `fill`.
@@ -29,12 +31,12 @@ pub fn write_privately<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    write(path, |folder| temporary().tempfile_in(folder), fill)
+    write(path, true, fill)
 }
 
 fn write<E: From<io::Error>>(
     path: &Path,
-    aside: impl FnOnce(&Path) -> io::Result<NamedTempFile>,
+    private: bool,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), E>,
 ) -> Result<(), E> {
     let path = if path.is_symlink() { fs::canonicalize(path).unwrap_or(path.to_owned()) } else { path.to_owned() };
@@ -48,12 +50,19 @@ fn write<E: From<io::Error>>(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    fs::create_dir_all(folder)?;
+    if private {
+        make_private(folder)?
+    } else {
+        fs::create_dir_all(folder)?
+    }
     let mut temporary = aside(folder)?;
     {
         let mut writer = BufWriter::new(temporary.as_file_mut());
         fill(&mut writer)?;
         writer.flush()?;
+    }
+    if !private {
+        share(&temporary, folder)?;
     }
     temporary.as_file().sync_all()?;
     temporary.persist(&path).map_err(|error| error.error)?;
@@ -67,16 +76,46 @@ fn temporary() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// A temporary file in `folder`, to be renamed; it goes when dropped.
+/// A temporary file in `folder` for its owner alone, to be renamed; it goes when dropped.
 ///
 /// # Errors
 /// A folder that cannot be written.
 pub fn aside(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = temporary();
-    // Temporary files are their owner's alone, what becomes of this one is for whoever may read the folder.
+    temporary().tempfile_in(folder)
+}
+
+/// Gives `file`, which is whole, the permissions of any new file in `folder`.
+fn share(file: &NamedTempFile, folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    {
+        // What the umask leaves shows in a file that holds nothing: the umask itself cannot be read without setting it.
+        let mut builder = temporary();
+        let empty = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)).tempfile_in(folder)?;
+        file.as_file().set_permissions(empty.as_file().metadata()?.permissions())?;
+    }
+    #[cfg(not(unix))]
+    let _ = (file, folder);
+    Ok(())
+}
+
+/// Makes `folder` and what is missing above it, for its owner alone; one that is there stays as it is.
+///
+/// # Errors
+/// Those of the file system.
+pub fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// Opens options for a file that, where it is made, is its owner's alone.
+pub fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 /// Whether a file of this name was being written aside; without a writer it is what a killed one left.
@@ -150,5 +189,30 @@ mod tests {
         fs::write(&plain, b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&ours), mode(&plain));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_reads_what_is_not_yet_whole() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let modes = |of: &Path| -> Vec<u32> {
+            fs::read_dir(of)
+                .unwrap()
+                .map(|entry| entry.unwrap().metadata().unwrap().permissions().mode() & 0o777)
+                .collect()
+        };
+        write_atomically::<io::Error>(&folder.path().join("shared"), |_| {
+            assert_eq!(modes(folder.path()), [0o600]);
+            Ok(())
+        })
+        .unwrap();
+        let private = folder.path().join("a/b");
+        write_privately::<io::Error>(&private.join("own"), |_| {
+            assert_eq!(modes(&private), [0o600]);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((modes(&private), modes(&folder.path().join("a"))), (vec![0o600], vec![0o700]));
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use voxfit::train::{Event, Observer, StepReport, ValidationResult};
+use voxfit::train::{Event, Observer, SeedsSummary, Spread, StepReport, ValidationResult};
 
 use super::Global;
 use super::terminal::{self, Progress, duration, size};
@@ -133,11 +133,42 @@ fn table(result: &ValidationResult) -> String {
     table.to_string()
 }
 
+/// Mean and spread of Dice over seeds, per class.
+fn seeds(state: &mut State, summary: &SeedsSummary) -> String {
+    if let Some(bar) = state.bar.take() {
+        bar.finish_and_clear();
+    }
+    let count = summary.seeds.len();
+    let mark = if summary.validation_on_training_cases { ", validation: on training cases" } else { "" };
+    let head = format!("Dice over {count} seed{}{mark}", if count == 1 { "" } else { "s" });
+    if summary.classes.is_empty() {
+        return format!("{head}: no case is held out, so there is none\n");
+    }
+    let number = |dice: Option<f64>| dice.map_or_else(|| "-".to_owned(), |dice| format!("{dice:.4}"));
+    let row = |name: String, dice: &Spread| {
+        [vec![name], [dice.mean, dice.sd, dice.min, dice.max].map(number).to_vec()].concat()
+    };
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["class", "mean", "sd", "min", "max"]);
+    for class in &summary.classes {
+        table.add_row(row(class.class.title(), &class.dice));
+    }
+    table.add_row(row("mean".to_owned(), &summary.mean_dice));
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{head}\n{table}\n")
+}
+
 impl Observer for Screen {
     fn event(&self, event: Event<'_>) {
         let Ok(mut state) = self.state.lock() else { return };
         match event {
             Event::Notice(text) => self.line(&state, &text),
+            Event::Warning(text) => {
+                let print = || tracing::warn!("{text}");
+                state.bar.as_ref().map_or_else(print, |bar| bar.suspend(print));
+            }
             Event::Preparing { done, total } => {
                 state.side.get_or_insert_with(|| Progress::new("cases prepared", self.draws)).at(done, total);
             }
@@ -176,6 +207,8 @@ impl Observer for Screen {
             Event::Validation { result, on_training_cases, last } => {
                 self.validation(&mut state, result, on_training_cases, last);
             }
+            Event::Seeds(summary) if !self.quiet => drop(terminal::say(&seeds(&mut state, summary))),
+            Event::Seeds(_) => {}
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{Exit, Global, arguments, interrupt, terminal};
 Example:
   voxfit train configs/quickstart.toml
   voxfit train configs/hippocampus.toml --fold each --max-time 8h --set train.learning_rate=0.02
+  voxfit train configs/quickstart.toml --seeds 5
 
 The first Ctrl-C stops in order after the current step (exit code 4; --resume goes on), the second at once.")]
 pub struct TrainArgs {
@@ -30,6 +31,9 @@ pub struct TrainArgs {
     /// Fold held out: a number, all (none is held out) or each (cross-validation) [default: data.fold]
     #[arg(long, value_name = "K|all|each", value_parser = fold)]
     fold: Option<FoldArgument>,
+    /// Train with N seeds from train.seed on, the same cases held out, and report the spread of every Dice
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: Option<u64>,
     /// Go on where a run folder stopped
     #[arg(long)]
     resume: bool,
@@ -54,6 +58,9 @@ pub struct TrainArgs {
     /// Stop in order after this time, as in 90s, 30m or 2h
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     max_time: Option<Duration>,
+    /// Write case_001, case_002, ... instead of the cases' ids, in messages and in the run folder
+    #[arg(long)]
+    anonymous_cases: bool,
     /// Set any key of the configuration, as in --set network.norm=group
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = Override::parse)]
     overrides: Vec<Override>,
@@ -123,6 +130,8 @@ impl TrainArgs {
             dataset,
             run,
             each_fold,
+            seeds: args.seeds,
+            anonymous_cases: args.anonymous_cases,
             resume: args.resume,
             weights: args.weights,
             device,

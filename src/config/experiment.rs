@@ -28,8 +28,22 @@ pub struct Data {
     pub dataset: String,
     pub folds: usize,
     pub fold: Fold,
+    /// Of the shuffle that deals cases into folds; auto: `train.seed`.
+    pub split_seed: Auto<u64>,
     /// mm, x, y, z, that all cases are resampled to; auto: nnU-Net's rule.
     pub spacing: Auto<[f64; 3]>,
+    pub on_bad_case: OnBadCase,
+}
+
+/// What to do about a case that cannot be read or does not fit the dataset's description.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadCase {
+    /// Name every fault and train nothing.
+    #[default]
+    Stop,
+    /// Name it, and train as if it were not there.
+    Skip,
 }
 
 /// Which cases are held out.
@@ -156,7 +170,14 @@ pub struct Sampling {
 
 impl Default for Data {
     fn default() -> Self {
-        Self { dataset: "../volumes/phantom".into(), folds: 5, fold: Fold::One(0), spacing: Auto::Auto }
+        Self {
+            dataset: "../volumes/phantom".into(),
+            folds: 5,
+            fold: Fold::One(0),
+            split_seed: Auto::Auto,
+            spacing: Auto::Auto,
+            on_bad_case: OnBadCase::Stop,
+        }
     }
 }
 
@@ -207,6 +228,11 @@ impl Default for Sampling {
 }
 
 impl Experiment {
+    /// The seed that deals cases into folds.
+    pub fn split_seed(&self) -> u64 {
+        self.data.split_seed.value().copied().unwrap_or(self.train.seed)
+    }
+
     /// The file that reads back as this experiment, floats exactly.
     ///
     /// # Errors

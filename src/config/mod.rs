@@ -20,8 +20,8 @@ pub use device::Device;
 pub use environment::expand;
 pub use error::{ConfigError, Place};
 pub use experiment::{
-    Activations, Batch, Data, Experiment, Fold, Memory, Network, NormName, OptimizerName, Precision, Recompute,
-    Sampling, Train,
+    Activations, Batch, Data, Experiment, Fold, Memory, Network, NormName, OnBadCase, OptimizerName, Precision,
+    Recompute, Sampling, Train,
 };
 pub use norm::NormDecision;
 pub use parse::{Config, Override};

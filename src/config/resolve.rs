@@ -84,6 +84,7 @@ pub fn resolve(experiment: &Experiment, fingerprint: &Fingerprint, dataset: &Dat
     };
 
     let mut explicit = experiment.clone();
+    explicit.data.split_seed = Auto::Value(experiment.split_seed());
     explicit.data.spacing = Auto::Value(preparation.spacing);
     explicit.batch.micro = Auto::Value(micro);
     explicit.memory.recompute = Auto::Value(experiment.memory.recompute.value().copied().unwrap_or(Recompute::None));

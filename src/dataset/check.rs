@@ -1,10 +1,12 @@
 //! The dataset doctor: every fault at once.
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, layout, parallel, read};
+use super::prepare::{self, Preparation};
+use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, Fault, layout, parallel, read};
 use crate::volume::{self, VolumeError};
 
 /// One fault and its cure.
@@ -24,11 +26,47 @@ pub struct Finding {
 pub fn check_folder(root: &Path) -> Vec<Finding> {
     let (dataset, faults) = layout::read(root);
     let complete = faults.is_empty();
-    let mut findings: Vec<Finding> = faults.into_iter().map(|(case, fault)| finding(root, &case, &fault)).collect();
+    let mut findings = findings(root, &faults);
     if let Some(dataset) = dataset {
         findings.extend(look(&dataset, complete));
     }
     findings
+}
+
+/// Faults as findings, with files relative to `root`.
+pub fn findings(root: &Path, faults: &[Fault]) -> Vec<Finding> {
+    faults.iter().map(|(case, fault)| finding(root, case, fault)).collect()
+}
+
+/// Every fault of the cases that training or preparing would end at, in the order of cases. A constant image, say, is none.
+///
+/// # Errors
+/// [`DatasetError::Stopped`], once `stop` is raised.
+pub fn unusable(dataset: &Dataset, stop: &AtomicBool) -> Result<Vec<Fault>, DatasetError> {
+    let costs: Vec<u64> = dataset.cases.iter().map(cost).collect();
+    let looked = parallel::run(&costs, DEFAULT_MEMORY, |index| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(DatasetError::Stopped);
+        }
+        let case = &dataset.cases[index];
+        let read = read::channels(&case.images, dataset.channels.len())
+            .and_then(|raw| read::labels(case, &raw.geometry, dataset.classes.len(), dataset.ignore));
+        Ok(match read {
+            Ok(_) => Vec::new(),
+            Err(error) => match look_at(dataset, case).faults {
+                faults if faults.is_empty() => vec![error],
+                faults => faults,
+            },
+        })
+    })?;
+    let cases = dataset.cases.iter().zip(looked);
+    Ok(cases.flat_map(|(case, faults)| faults.into_iter().map(|fault| (case.id.clone(), fault))).collect())
+}
+
+/// Cases that cannot be brought to the grid of `preparation`, by their headers.
+pub fn unpreparable(dataset: &Dataset, preparation: &Preparation) -> Vec<Fault> {
+    let fault = |case: &Case| Some((case.id.clone(), prepare::expected(&case.images, preparation).err()?));
+    dataset.cases.iter().filter_map(fault).collect()
 }
 
 /// Looks at every case; an empty list is a clean dataset. Findings are in the order of cases.

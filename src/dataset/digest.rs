@@ -33,7 +33,7 @@ pub(super) fn dataset(dataset: &Dataset, cache: Option<&Path>) -> Result<String,
             .collect();
         if new != memo
             && let Ok(bytes) = serde_json::to_vec(&new)
-            && let Err(error) = super::store::make_private(path.parent().unwrap_or(&path))
+            && let Err(error) = files::make_private(path.parent().unwrap_or(&path))
                 .and_then(|()| files::write_bytes_privately(&path, &bytes))
         {
             tracing::debug!("{}: {error}; files will be hashed again next time", path.display());

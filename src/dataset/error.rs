@@ -22,6 +22,12 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
+    /// For a dataset in whose description nothing is wrong but that there is nothing.
+    pub(crate) fn no_case(root: &Path) -> Self {
+        let cure = "write it in the MSD or the nnU-Net v2 form";
+        Self::invalid(root, super::layout::DESCRIPTION, "describes no dataset", cure)
+    }
+
     pub(super) fn invalid(
         path: impl Into<PathBuf>,
         field: impl Into<String>,

@@ -7,7 +7,7 @@ use ndarray::{ArrayView3, s};
 use serde::{Deserialize, Serialize};
 
 use super::split::below;
-use super::{DEFAULT_MEMORY, Dataset, DatasetError, parallel, prepare, read, store};
+use super::{DEFAULT_MEMORY, Dataset, DatasetError, parallel, prepare, read};
 use crate::{files, random, volume, zyx};
 
 /// Foreground intensities drawn, over all cases and channels; nnU-Net draws 1e8, of which it keeps every one.
@@ -143,7 +143,7 @@ pub fn remembered_until(
     let found = fingerprint_until(dataset, memory, stop)?;
     if let Ok(text) = toml::to_string(&found)
         && let Err(error) =
-            store::make_private(&cache.join(FOLDER)).and_then(|()| files::write_bytes_privately(&path, text.as_bytes()))
+            files::make_private(&cache.join(FOLDER)).and_then(|()| files::write_bytes_privately(&path, text.as_bytes()))
     {
         tracing::debug!("{}: {error}; the fingerprint will be taken again next time", path.display());
     }

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 
 pub use error::DatasetError;
 
+/// A fault and the case it belongs to (empty where it is the dataset's).
+pub type Fault = (String, DatasetError);
+
 /// Bytes of volumes held at once while cases are worked through, where the caller names no figure of its own.
 /// It changes how many cases go at a time, never what comes out; a single case that needs more goes alone.
 pub const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -67,13 +70,14 @@ impl Dataset {
                 Err(DatasetError::Invalid { path, field, problem, cure })
             }
             (Some((_, fault)), _) => Err(fault),
-            (None, None) => Err(DatasetError::invalid(
-                root,
-                layout::DESCRIPTION,
-                "describes no dataset",
-                "write it in the MSD or the nnU-Net v2 form",
-            )),
+            (None, None) => Err(DatasetError::no_case(root)),
         }
+    }
+
+    /// Opens a folder as [`open`](Self::open) does and goes on after a fault: the cases whose files are there, and every
+    /// fault. None where not even classes, channels or cases can be made out.
+    pub fn look(root: &Path) -> (Option<Self>, Vec<Fault>) {
+        layout::read(root)
     }
 
     /// SHA-256 over `dataset.json` semantics and every file's content, independent of where the folder stands.

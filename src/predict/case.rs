@@ -1,5 +1,5 @@
 //! One case: image, scores and label map, each where there is room for it.
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ndarray::{Array2, Array4, Axis, Zip};
 
@@ -40,7 +40,7 @@ pub fn predict(
     let expected = prepare::expected(files, predictor.preparation)?;
     let PredictorSettings { patch, classes, .. } = predictor.settings;
     let needs = Needs::of(predictor.preparation, patch, classes, &expected, probabilities.is_some());
-    let storage = predictor.memory.storage(predictor, &needs, files.first().map_or(Path::new(""), PathBuf::as_path));
+    let storage = predictor.memory.storage(predictor, &needs);
     let image =
         prepare::stored(files, predictor.preparation, &expected, &storage, needs.sums.saturating_add(needs.found))?;
     let failed = || predictor.memory.failed();

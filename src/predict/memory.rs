@@ -50,7 +50,7 @@ impl Memory {
     }
 
     /// Room for the volumes of a case.
-    pub(super) fn storage(&self, predictor: &Predictor<'_>, needs: &Needs, file: &Path) -> Storage {
+    pub(super) fn storage(&self, predictor: &Predictor<'_>, needs: &Needs) -> Storage {
         let Some(budget) = self.budget else { return Storage::new(None, &self.scratch) };
         let settings = &predictor.settings;
         let network = predictor.networks.first().map(|network| network.plan());
@@ -61,8 +61,7 @@ impl Memory {
         let program = self.program.saturating_add(AROUND);
         let least = program.saturating_add(tile).saturating_add(needs.buffers);
         tracing::debug!(
-            "{}: program and networks {} MiB, tile {} MiB, buffers {} MiB, volumes up to {} MiB",
-            file.display(),
+            "program and networks {} MiB, tile {} MiB, buffers {} MiB, volumes up to {} MiB",
             mib(program),
             mib(tile),
             mib(needs.buffers),

@@ -88,17 +88,15 @@ pub fn save(path: &Path, network: &UNet, optimizer: Option<&Optimizer>, state: &
     let json = serde_json::to_string(state).map_err(|error| failed(error.into()))?;
     let metadata = HashMap::from([("voxfit".to_owned(), json), ("tensors_sha256".to_owned(), digest)]);
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(failed)?;
+    crate::files::make_private(folder).map_err(failed)?;
     let aside = crate::files::aside(folder).map_err(failed)?;
-    let permissions = aside.as_file().metadata().map_err(failed)?.permissions();
     safetensors::serialize_to_file(tensors, Some(metadata), aside.path()).map_err(|error| {
         failed(match error {
             SafeTensorError::IoError(error) => error,
             other => std::io::Error::other(other.to_string()),
         })
     })?;
-    // It is another file by now, with its owner's permissions alone.
-    fs::set_permissions(aside.path(), permissions).map_err(failed)?;
+    // It is another file by now, and its owner's alone, too.
     fs::File::open(aside.path()).and_then(|file| file.sync_all()).map_err(failed)?;
     if path.exists() {
         let previous = folder.join("previous.safetensors");

@@ -13,6 +13,18 @@ pub enum TrainError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// Several faults of a dataset.
+    #[error("{first} ({others} more{of}; `voxfit check` names them all, data.on_bad_case = \"skip\" leaves such cases out)",
+        of = if cases.is_empty() { String::new() } else { format!(", of the cases {cases}") })]
+    Faults {
+        first: Box<DatasetError>,
+        others: usize,
+        /// That have a fault, the first one's among them.
+        cases: String,
+    },
+    /// One of the others, without the names of cases.
+    #[error("{0}")]
+    Hidden(String),
     #[error(transparent)]
     Predict(#[from] PredictError),
     #[error("{path}: {source}; check that the disk has room and the folder can be written", path = path.display())]

@@ -10,10 +10,10 @@ use crate::config::{Activations, Resolved};
 use crate::dataset::Dataset;
 use crate::dataset::fingerprint::{Fingerprint, Intensities};
 use crate::dataset::prepare::Preparation;
-use crate::files::{is_leftover, write_atomically, write_bytes};
+use crate::files::{is_leftover, make_private, private_options, write_bytes_privately, write_privately};
 use crate::network::plan::NetworkPlan;
 
-/// A run folder held by this process.
+/// A run folder held by this process. It and all in it are their owner's alone: weights and figures come from patients.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -87,9 +87,9 @@ impl RunFolder {
     /// A folder that is there without `resume`, that another process works in, or that cannot be made.
     pub fn take(path: &Path, resume: bool) -> Result<Self, TrainError> {
         Self::refuse_existing(path, resume)?;
-        fs::create_dir_all(path).map_err(TrainError::io(path))?;
+        make_private(path).map_err(TrainError::io(path))?;
         let lock_path = path.join(".lock");
-        let lock = OpenOptions::new()
+        let lock = private_options()
             .create(true)
             .truncate(false)
             .write(true)
@@ -127,23 +127,34 @@ impl RunFolder {
         if !occupied(path, resume)? || holds_run(path) {
             return Ok(());
         }
-        let (problem, cure) = match holds_folds(path) {
-            true => ("the folder holds the folds of a cross-validation", "add --fold each, or give another --run"),
-            false => ("the folder holds no run", "give the run folder of a training"),
+        let (problem, cure) = if Series::Folds.is_in(path) {
+            ("the folder holds the folds of a cross-validation", "add --fold each, or give another --run")
+        } else if Series::Seeds.is_in(path) {
+            ("the folder holds a run for each of several seeds", "add --seeds N, or give another --run")
+        } else {
+            ("the folder holds no run", "give the run folder of a training")
         };
         Err(TrainError::run(path, problem, cure))
     }
 
-    /// The same for the folder of a cross-validation, which holds a run folder per fold.
+    /// The same for a folder that holds several run folders.
     ///
     /// # Errors
     /// As [`Self::take`].
-    pub fn refuse_existing_folds(path: &Path, resume: bool) -> Result<(), TrainError> {
-        if !occupied(path, resume)? || holds_folds(path) {
+    pub fn refuse_existing_series(path: &Path, resume: bool, series: Series) -> Result<(), TrainError> {
+        if !occupied(path, resume)? || series.is_in(path) {
             return Ok(());
         }
-        let cure = "give the folder of a cross-validation, or leave out --fold each";
-        Err(TrainError::run(path, "the folder holds no folds of a cross-validation", cure))
+        let (problem, cure) = match series {
+            Series::Folds => (
+                "the folder holds no folds of a cross-validation",
+                "give the folder of a cross-validation, or leave out --fold each",
+            ),
+            Series::Seeds => {
+                ("the folder holds no runs of several seeds", "give the folder of such runs, or leave out --seeds")
+            }
+        };
+        Err(TrainError::run(path, problem, cure))
     }
 
     pub fn path(&self) -> &Path {
@@ -166,7 +177,7 @@ impl RunFolder {
     /// Those of the file system.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
         let path = self.file(name);
-        write_bytes(&path, bytes).map_err(TrainError::io(path))
+        write_bytes_privately(&path, bytes).map_err(TrainError::io(path))
     }
 
     /// Writes a value as indented JSON.
@@ -188,7 +199,7 @@ impl RunFolder {
         let path = self.file("metrics.jsonl");
         let old = fs::read(&path).unwrap_or_default();
         let mut validated = false;
-        write_atomically(&path, |file| {
+        write_privately(&path, |file| {
             for line in String::from_utf8_lossy(&old).lines() {
                 // A line cut short by the death of the process is none.
                 let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { continue };
@@ -206,6 +217,39 @@ impl RunFolder {
         .map_err(TrainError::io(&path))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(TrainError::io(&path))?;
         Ok((Metrics { path, file }, validated))
+    }
+}
+
+/// Several run folders in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Series {
+    /// `fold_K`, from 0.
+    Folds,
+    /// `seed_S`, from any number.
+    Seeds,
+}
+
+impl Series {
+    /// The folder of one of them.
+    pub fn member(self, folder: &Path, number: u64) -> PathBuf {
+        folder.join(format!("{}{number}", self.prefix()))
+    }
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Folds => "fold_",
+            Self::Seeds => "seed_",
+        }
+    }
+
+    fn is_in(self, folder: &Path) -> bool {
+        let named =
+            |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(self.prefix()));
+        fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| named(&entry.path()) && holds_run(&entry.path()))
     }
 }
 
@@ -228,10 +272,6 @@ fn occupied(path: &Path, resume: bool) -> Result<bool, TrainError> {
 /// A run folder has its lock from its first moment on.
 fn holds_run(path: &Path) -> bool {
     path.join(".lock").is_file() || path.join("config.toml").is_file()
-}
-
-fn holds_folds(path: &Path) -> bool {
-    holds_run(&path.join("fold_0"))
 }
 
 /// Where a run folder's checkpoint lies.

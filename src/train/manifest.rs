@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use super::session::Options;
-use crate::config::{NormDecision, Resolved};
+use crate::config::{Auto, NormDecision, OnBadCase, Resolved};
 use crate::dataset::Dataset;
 use crate::dataset::split::Split;
 use crate::files::sha256_hex;
@@ -32,6 +32,9 @@ pub struct Manifest {
     pub split_sha256: String,
     pub train_cases: Vec<String>,
     pub validation_cases: Vec<String>,
+    /// Cases that cannot be used and were to be skipped.
+    #[serde(default)]
+    pub left_out_cases: Vec<LeftOut>,
     /// True where there were fewer cases than folds: figures are then on training cases.
     pub validation_on_training_cases: bool,
     pub steps: u64,
@@ -48,6 +51,16 @@ pub struct Manifest {
     /// Seconds of training steps in the process that ended the run.
     pub train_seconds: Option<f64>,
 }
+
+/// A case that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub case: String,
+    pub reason: String,
+}
+
+/// Keys that came after the first digests, at their defaults: a digest is what it was before there were such keys.
+const LATER_KEYS: [&str; 2] = ["split_seed = \"auto\"\n", "on_bad_case = \"stop\"\n"];
 
 /// Ids of the cases that indices stand for.
 pub fn ids(dataset: &Dataset, cases: &[usize]) -> Vec<String> {
@@ -68,11 +81,19 @@ pub fn config_sha256(resolved: &Resolved) -> Result<String, TrainError> {
     experiment.train.validate_cases = 0;
     let batch_norm = resolved.norm.used == crate::config::NormName::Batch;
     if !batch_norm {
-        experiment.batch.micro = crate::config::Auto::Auto;
+        experiment.batch.micro = Auto::Auto;
     }
-    let text = experiment.to_toml().map_err(|error| {
+    // Which cases are used, and which are held out, is in digests of their own.
+    experiment.data.on_bad_case = OnBadCase::Stop;
+    if experiment.split_seed() == experiment.train.seed {
+        experiment.data.split_seed = Auto::Auto;
+    }
+    let mut text = experiment.to_toml().map_err(|error| {
         TrainError::run("config.toml", error.to_string(), "report this: a resolved configuration must be writable")
     })?;
+    for line in LATER_KEYS {
+        text = text.replacen(line, "", 1);
+    }
     Ok(sha256_hex(text.as_bytes()))
 }
 
@@ -111,6 +132,7 @@ impl Manifest {
             split_sha256,
             train_cases: train,
             validation_cases: validation,
+            left_out_cases: Vec::new(),
             validation_on_training_cases: split.validates_on_training_cases,
             steps: resolved.experiment.train.steps,
             weights_sha256: String::new(),

@@ -3,11 +3,11 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::TrainError;
+use super::data::open_to_plan;
 use super::probe::{Probe, probe};
 use crate::config::{Config, Device};
-use crate::dataset::fingerprint::{self, Fingerprint};
-use crate::dataset::store::default_root;
-use crate::dataset::{DEFAULT_MEMORY, Dataset};
+use crate::dataset::Dataset;
+use crate::dataset::fingerprint::Fingerprint;
 use crate::memory::planner::{Planned, Room, propose};
 use crate::memory::speed::{Speed, speed};
 use crate::network::topology;
@@ -54,9 +54,8 @@ pub struct Probed {
 /// # Errors
 /// A dataset or configuration that is wrong; nothing that fits.
 pub fn plan(options: &PlanOptions, stop: &AtomicBool) -> Result<Plan, TrainError> {
-    let dataset = Dataset::open(&options.dataset)?;
-    let fingerprint = fingerprint::remembered_until(&dataset, &default_root(), DEFAULT_MEMORY, stop)?;
     let written = &options.config.experiment;
+    let (dataset, fingerprint) = open_to_plan(&options.dataset, written, stop)?;
     // Without what looking through the cases has left behind.
     pool::release();
     let mut room = Room::here(written);

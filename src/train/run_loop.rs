@@ -112,8 +112,18 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// All steps that are left.
+    /// All steps that are left. Where a file cannot be read any more, what was learnt by then is kept.
     pub fn steps(mut self) -> Result<Outcome, TrainError> {
+        let outcome = self.all_steps();
+        if let Err(TrainError::Dataset(_) | TrainError::Predict(_)) = &outcome
+            && let Err(error) = self.save("last", false)
+        {
+            tracing::warn!("{error}");
+        }
+        outcome
+    }
+
+    fn all_steps(&mut self) -> Result<Outcome, TrainError> {
         let (mut metrics, validated) = self.folder.metrics(self.step, self.total())?;
         self.settle();
         let mut trained = Duration::ZERO;
@@ -139,7 +149,7 @@ impl Loop<'_> {
             trained += clock.elapsed();
             skipped = if report.skipped { skipped + 1 } else { 0 };
             if skipped == MAX_SKIPPED {
-                return Err(self.diverged("the gradient overflows at every loss scale"));
+                return Err(self.diverged(self.step - 1, "the gradient overflows at every loss scale"));
             }
             metrics.add(&report)?;
             self.observer.event(Event::Step(&report));
@@ -155,11 +165,6 @@ impl Loop<'_> {
             }
         }
         self.finish(&mut metrics, trained)
-    }
-
-    fn diverged(&self, problem: &str) -> TrainError {
-        let cure = "lower train.learning_rate, or set precision.activations = \"f32\"; the last checkpoint is kept";
-        TrainError::Diverged { step: self.step, problem: problem.into(), cure: cure.into() }
     }
 
     /// One effective batch: gradient, unscale, clip, update.
@@ -186,13 +191,17 @@ impl Loop<'_> {
         let finite = norm.is_finite();
         let dynamic = self.scale.dynamic;
         if (!finite && !dynamic) || (!found.loss.is_finite() && finite) {
-            return Err(self.diverged("the loss or its gradient is not a number"));
+            drop(found.gradients);
+            return Err(self.diverged(self.step, "the loss or its gradient is not a number"));
         }
         let rate = learning_rate(train.learning_rate, self.step, train.steps);
         if finite {
             let factor = clip_factor(norm, train.clip_norm) / self.scale.scale;
             self.optimizer.update(&mut self.network.parameters, found.gradients, factor, rate);
             self.network.remember(&found.statistics);
+        } else {
+            drop(found.gradients);
+            self.warn_of_skipped(found.loss);
         }
         let loss_scale = dynamic.then_some(self.scale.scale);
         self.scale.observe(finite);
@@ -320,7 +329,7 @@ impl Loop<'_> {
         Ok(figures)
     }
 
-    fn save(&self, name: &str, finished: bool) -> Result<(), TrainError> {
+    pub(super) fn save(&self, name: &str, finished: bool) -> Result<(), TrainError> {
         let state = checkpoint::State {
             step: self.step,
             steps: self.total(),

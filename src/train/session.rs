@@ -1,21 +1,23 @@
 //! A training from its options to its outcome.
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::folder::{LoadedRun, RunFolder};
+pub(super) use super::data::Data;
+use super::folder::{LoadedRun, RunFolder, Series};
 use super::manifest::{Manifest, config_sha256};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
 use super::recovery::Watch;
 use super::run_loop::Loop;
+use super::seeds::{self, SeedsSummary};
 use super::step::StepSettings;
 use super::validation::ValidationResult;
 use super::{Samples, TrainError, checkpoint};
 use crate::config::{Activations, Auto, Config, ConfigError, Device, Fold, Resolved, resolve};
 use crate::dataset::split::{Split, split};
-use crate::dataset::store::{Store, default_root};
-use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, fingerprint};
+use crate::dataset::store::Store;
+use crate::dataset::{DEFAULT_MEMORY, DatasetError};
 use crate::memory::fit::Fit;
 use crate::memory::planner::{self, Room};
 use crate::network::UNet;
@@ -36,6 +38,10 @@ pub struct Options {
     pub run: PathBuf,
     /// Cross-validation: every fold into `run/fold_K`.
     pub each_fold: bool,
+    /// So many seeds from `train.seed` on, each into `run/seed_S`, on the same split.
+    pub seeds: Option<u64>,
+    /// Cases go by numbers wherever they are written.
+    pub anonymous_cases: bool,
     pub resume: bool,
     /// A checkpoint to start the weights from.
     pub weights: Option<PathBuf>,
@@ -47,6 +53,8 @@ pub struct Options {
 pub enum Event<'a> {
     /// One sentence.
     Notice(String),
+    /// One sentence about what is not as it should be.
+    Warning(String),
     /// Cases brought to the plan's grid.
     Preparing { done: usize, total: usize },
     /// Everything is decided; the first step follows.
@@ -57,6 +65,8 @@ pub enum Event<'a> {
     Validating { done: usize, total: usize },
     /// A validation is done; `last` at the end of the run.
     Validation { result: &'a ValidationResult, on_training_cases: bool, last: bool },
+    /// All seeds are done.
+    Seeds(&'a SeedsSummary),
 }
 
 /// One line of `metrics.jsonl`.
@@ -117,19 +127,37 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
 }
 
 fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
-    let experiment = &options.config.experiment;
-    if options.each_fold {
-        RunFolder::refuse_existing_folds(&options.run, options.resume)?;
-    } else {
-        RunFolder::refuse_existing(&options.run, options.resume)?;
+    let seeds = options.seeds.map(|count| seeds::seeds(options, count)).transpose()?;
+    match (&seeds, options.each_fold) {
+        (Some(_), true) => {
+            let cure = "give one of them; each fold by itself with --fold K --seeds N and a --run of its own";
+            return Err(TrainError::run("--seeds", "several seeds of every fold are more than one series", cure));
+        }
+        (Some(_), false) => {}
+        (None, true) => RunFolder::refuse_existing_series(&options.run, options.resume, Series::Folds)?,
+        (None, false) => RunFolder::refuse_existing(&options.run, options.resume)?,
     }
     let data = Data::open(options, observer, stop)?;
+    let trained = match seeds {
+        Some(seeds) => seeds::each_seed(options, &data, &seeds, observer, stop),
+        None => one_or_each_fold(options, &data, observer, stop),
+    };
+    trained.map_err(|error| data.names.hide_in(error))
+}
+
+fn one_or_each_fold(
+    options: &Options,
+    data: &Data,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    let experiment = &options.config.experiment;
     let folds = experiment.data.folds;
     if !options.each_fold || data.dataset.cases.len() < folds {
         RunFolder::refuse_existing(&options.run, options.resume)?;
-        return fold(options, &options.run, &data, experiment.data.fold, observer, stop);
+        return fold(options, &options.run, data, experiment.data.fold, observer, stop);
     }
-    cross_validate(options, &data, folds, observer, stop)
+    cross_validate(options, data, folds, observer, stop)
 }
 
 /// Every fold in turn, into `fold_K`, and a summary of all.
@@ -143,7 +171,7 @@ fn cross_validate(
     let mut digests = Vec::new();
     let mut means = Vec::new();
     for number in 0..folds {
-        let folder = options.run.join(format!("fold_{number}"));
+        let folder = Series::Folds.member(&options.run, number as u64);
         let mut options = options.clone();
         options.config.experiment.data.fold = Fold::One(number);
         options.resume &= folder.exists();
@@ -164,35 +192,13 @@ fn cross_validate(
         "weights_sha256": digests });
     let path = options.run.join("cross_validation.json");
     let text = serde_json::to_string_pretty(&text).unwrap_or_default() + "\n";
-    crate::files::write_bytes(&path, text.as_bytes()).map_err(TrainError::io(&path))?;
+    crate::files::write_bytes_privately(&path, text.as_bytes()).map_err(TrainError::io(&path))?;
     let weights_sha256 = crate::files::sha256_hex(digests.join("\n").as_bytes());
     Ok(Outcome::Finished { weights_sha256, mean_dice: mean })
 }
 
-/// The dataset, opened and looked through.
-struct Data {
-    dataset: Dataset,
-    fingerprint: fingerprint::Fingerprint,
-    cache: PathBuf,
-    /// `--max-time` counts from here, over all folds.
-    deadline: Option<Instant>,
-}
-
-impl Data {
-    fn open(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Self, TrainError> {
-        let started = Instant::now();
-        let dataset = Dataset::open(&options.dataset)?;
-        let cache = default_root();
-        let cases = dataset.cases.len();
-        observer.event(Event::Notice(format!("dataset {}: {cases} cases", dataset.name)));
-        let fingerprint = fingerprint::remembered_until(&dataset, &cache, DEFAULT_MEMORY, stop)?;
-        let deadline = options.max_time.and_then(|limit| started.checked_add(limit));
-        Ok(Self { dataset, fingerprint, cache, deadline })
-    }
-}
-
-/// One fold: one complete run folder.
-fn fold(
+/// One fold with one seed: one complete run folder.
+pub(super) fn fold(
     options: &Options,
     path: &Path,
     data: &Data,
@@ -200,7 +206,7 @@ fn fold(
     observer: &dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
-    let Data { dataset, fingerprint, cache, .. } = data;
+    let Data { dataset, shown, fingerprint, cache, .. } = data;
     let mut resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
     // Before the cases are prepared, so that what cannot be is said at once.
     let levers = set_levers(&mut resolved, options)?;
@@ -214,9 +220,9 @@ fn fold(
         Fold::One(number) => Some(number),
         Fold::All => None,
     };
-    let split = split(&ids, resolved.experiment.data.folds, number, resolved.experiment.train.seed);
+    let split = split(&ids, resolved.experiment.data.folds, number, resolved.experiment.split_seed());
     if let Some((_, room)) = levers {
-        let validated = split.validation.iter().map(|case| &dataset.cases[*case]);
+        let validated = split.validation.iter().map(|case| &shown.cases[*case]);
         let files = validated.map(|case| (case.id.as_str(), case.images.as_slice()));
         check_validation(&room, &resolved, files)?;
     }
@@ -248,7 +254,8 @@ fn fold(
 
     let folder = RunFolder::take(path, options.resume)?;
     let mut manifest =
-        Manifest::new(options, &resolved, dataset, store.dataset_digest(), &split, network.parameter_count())?;
+        Manifest::new(options, &resolved, shown, store.dataset_digest(), &split, network.parameter_count())?;
+    manifest.left_out_cases.clone_from(&data.left_out);
     manifest.planned_peak_bytes = watch.as_ref().map(|watch| watch.fit.peak());
     let settings = StepSettings {
         effective: experiment.batch.effective,
@@ -267,12 +274,13 @@ fn fold(
         source: source_size(&experiment.augment, resolved.patch),
         patch: resolved.patch,
     };
-    let samples = Samples::new(&store, &split.train, sampler, experiment.augment.clone());
+    let samples = Samples::new(&store, &split.train, sampler, experiment.augment.clone())
+        .watched(shown.cases.iter().map(|case| case.id.as_str()))?;
     let mut run = Loop {
         observer,
         stop,
         folder,
-        dataset,
+        dataset: shown,
         resolved: &resolved,
         split: &split,
         samples,

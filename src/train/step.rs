@@ -10,6 +10,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::blocks;
 use super::inputs::{Inputs, Place, add_target};
+use super::optimizer::global_norm;
 use crate::config::Recompute;
 use crate::network::{BatchStatistics, Mode, UNet, head_weights};
 use crate::ops::{self, LossSpec};
@@ -94,6 +95,33 @@ pub fn gradient<S: Supply>(network: &UNet, settings: &StepSettings, supply: S) -
     }
     let gradients = network.parameters.iter().map(|parameter| parameter.take_gradient()).collect();
     Ok(StepGradient { gradients, loss, statistics })
+}
+
+/// The samples of the first micro-batch whose loss or gradient is not finite; `None` where only their sum is not.
+///
+/// # Errors
+/// As [`gradient`].
+pub fn first_not_finite<S: Supply>(
+    network: &UNet,
+    settings: &StepSettings,
+    supply: S,
+) -> Result<Option<Range<usize>>, S::Error> {
+    let heads = Heads::new(network);
+    let labelled = heads.labelled(settings, &supply)?;
+    let micro = settings.micro.max(1);
+    for start in (0..settings.effective).step_by(micro) {
+        let range = start..(start + micro).min(settings.effective);
+        let place = Place::new(range.len(), network.plan().in_channels, settings.patch, &heads.strides);
+        let inputs = place.fill(supply.load(range.clone())?, &heads.strides, settings);
+        let count = labelled.as_deref().unwrap_or(&[]);
+        let mut unused = BatchStatistics::default();
+        let loss = micro_batch(network, settings, &heads, count, inputs, &mut unused, &|| supply.go_on())?;
+        let gradients: Vec<Tensor<1>> = network.parameters.iter().map(|parameter| parameter.take_gradient()).collect();
+        if !loss.is_finite() || !global_norm(&gradients).is_finite() {
+            return Ok(Some(range));
+        }
+    }
+    Ok(None)
 }
 
 /// One forward and backward pass; gradients go to the parameters' sinks. Returns the samples' share of the loss.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Case, Channel, Dataset, DatasetError};
+use super::{Case, Channel, Dataset, DatasetError, Fault};
 
 /// The file that describes a dataset, in the dataset's folder.
 pub(super) const DESCRIPTION: &str = "dataset.json";
@@ -18,9 +18,6 @@ const MAX_DESCRIPTION: u64 = 256 << 20;
 
 /// nnU-Net numbers channels with four digits.
 const MAX_CHANNELS: usize = 10_000;
-
-/// A fault and the case it belongs to (empty where it is the dataset's).
-pub(super) type Fault = (String, DatasetError);
 
 /// A dataset's folder as it is read: every fault is kept, so that the doctor can name all of them.
 struct Folder<'a> {

@@ -19,7 +19,6 @@ use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, parallel, read};
 use crate::{files, volume, zyx};
 
 pub use patch::StoredCase;
-pub(super) use root::make_private;
 pub use root::{clean, default_root};
 
 /// Locations held in memory over all cases (4 bytes each). Above it every case keeps an even share of each of its
@@ -90,8 +89,8 @@ impl Store {
         let dataset_digest = dataset.digest_memoised(root)?;
         let key = key(&dataset_digest, preparation);
         let folder = root.join(&key);
-        make_private(root).map_err(DatasetError::cache(root))?;
-        make_private(&folder).map_err(DatasetError::cache(&folder))?;
+        files::make_private(root).map_err(DatasetError::cache(root))?;
+        files::make_private(&folder).map_err(DatasetError::cache(&folder))?;
         let in_use = root::lock_in_use(&folder).map_err(DatasetError::cache(&folder))?;
 
         let total = dataset.cases.len();
@@ -106,7 +105,7 @@ impl Store {
             root::remove_leftovers(&folder);
             root::describe(&folder, dataset, &dataset_digest, preparation).map_err(DatasetError::cache(&folder))?;
             for &index in todo.iter().filter(|&&index| path(index).exists()) {
-                tracing::warn!("{} is damaged and is prepared anew", path(index).display());
+                tracing::warn!("prepared volume {key}/{index:05}.{} is damaged and is made anew", root::CASE_ENDING);
             }
             let done = AtomicUsize::new(total - todo.len());
             let reporting = Mutex::new(());

@@ -1,5 +1,5 @@
 //! The folder of all stores: where it is, who may read it, who writes, and how it is emptied.
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -40,21 +40,8 @@ pub fn default_root() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(".voxfit-cache"))
 }
 
-/// Makes `folder` and what is missing above it, for its owner alone: it holds patients' images.
-pub(in crate::dataset) fn make_private(folder: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
 fn lock_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    files::private_options().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 /// Marks the store as open in this process as long as the file lives; the system forgets it with the process. None
@@ -68,7 +55,7 @@ pub(super) fn lock_in_use(folder: &Path) -> io::Result<Option<File>> {
 pub(super) fn lock_writer(folder: &Path) -> io::Result<Option<File>> {
     let file = lock_file(&folder.join(WRITER))?;
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-        tracing::info!("waiting for another process that prepares the same cases in {}", folder.display());
+        tracing::info!("waiting for another process that prepares the same cases");
     }
     supported(file.lock()).map(|locked| locked.then_some(file))
 }
