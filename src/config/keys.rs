@@ -13,7 +13,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("data.dataset", "a path in quotes, in which ${NAME} is an environment variable"),
     ("data.folds", "a whole number from 2 to 1000"),
     ("data.fold", "a whole number from 0 to folds - 1, or \"all\" to train on all cases"),
-    ("data.spacing", "\"auto\" or [x, y, z] in mm, each from 0.001 to 1000"),
+    ("data.spacing", "\"auto\" or [x, y, z] in mm, each from 0.01 to 100"),
     ("batch.effective", "a whole number from 1 to 65536"),
     ("batch.micro", "\"auto\" (or -1) or a whole number from 1 to 65536"),
     ("memory.budget", "\"auto\" or a size as in \"4GiB\" or \"512MiB\""),

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, layout, parallel, read};
+use crate::shown::line as shown;
 use crate::volume::{self, VolumeError};
 
 /// One fault and its cure.
@@ -186,9 +187,4 @@ pub fn text(findings: &[Finding]) -> String {
         before = Some(names);
     }
     lines
-}
-
-/// Without control characters, which a file name may hold and a terminal obeys.
-fn shown(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
