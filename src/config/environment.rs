@@ -1,6 +1,6 @@
 //! `${NAME}` in paths.
 use super::ConfigError;
-use crate::shown::short;
+use crate::shown;
 
 /// Where the volumes of a variable that voxfit's own configurations use come from.
 const KNOWN: [(&str, &str); 1] = [(
@@ -23,21 +23,21 @@ pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<S
     while let Some(start) = rest.find("${") {
         expanded.push_str(&rest[..start]);
         let (name, after) = rest[start + 2..].split_once('}').ok_or_else(|| ConfigError::Environment {
-            text: short(text, 80),
+            text: shortened(text),
             problem: "`${` has no `}`".into(),
             cure: "close it, or pass --data DIR".into(),
         })?;
         let value = variable(name).filter(|value| !value.is_empty()).ok_or_else(|| ConfigError::Environment {
-            text: short(text, 80),
-            problem: format!("the environment variable {} is not set", short(name, 80)),
+            text: shortened(text),
+            problem: format!("the environment variable {} is not set", shortened(name)),
             cure: KNOWN.iter().find(|(known, _)| *known == name).map_or_else(
-                || format!("set {} or pass --data DIR with the dataset's folder", short(name, 80)),
+                || format!("set {} or pass --data DIR with the dataset's folder", shortened(name)),
                 |(_, cure)| (*cure).to_owned(),
             ),
         })?;
         if expanded.len() + value.len() + after.len() > MAX_PATH {
             return Err(ConfigError::Environment {
-                text: short(text, 80),
+                text: shortened(text),
                 problem: "the path becomes longer than any path may be".into(),
                 cure: "write it shorter, or pass --data DIR".into(),
             });
@@ -47,6 +47,10 @@ pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<S
     }
     expanded.push_str(rest);
     Ok(expanded)
+}
+
+fn shortened(text: &str) -> String {
+    shown::line(&shown::short(text, 80))
 }
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ impl<'a> Source<'a> {
             None => (String::from("the file"), ""),
         };
         let expected = expectation(&key, message);
-        ConfigError::Value { place: self.line(at), key, found: shortened(found), expected }
+        ConfigError::Value { place: self.line(at), key: shortened(&key), found: shortened(found), expected }
     }
 }
 

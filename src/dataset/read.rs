@@ -42,7 +42,12 @@ pub(super) fn channels(files: &[PathBuf], channels: usize) -> Result<Raw, Datase
     // All of them, and the one that is read; each header was held against its own file alone.
     let bytes = voxels(geometry.size).saturating_mul(4 * (channels as u64 + 1));
     let cure = "crop or resample the volumes, or use a machine with more memory";
-    room::refuse_too_large(first, &format!("a case of {channels} channels of {} voxels", by(geometry.size)), bytes, cure)?;
+    room::refuse_too_large(
+        first,
+        &format!("a case of {channels} channels of {} voxels", by(geometry.size)),
+        bytes,
+        cure,
+    )?;
     let mut data = Array4::zeros((channels, z, y, x));
     for (file, mut channel) in files.iter().zip(data.outer_iter_mut()) {
         let image = volume::read_image(file)?;

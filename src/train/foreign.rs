@@ -33,7 +33,10 @@ pub fn refuse_foreign(path: &Path) -> Result<(), TrainError> {
 
 /// Refuses tensors that memory does not hold: all that are kept, and the largest of the others while it is looked
 /// through. `tensors` are whether each is kept and where it lies; a file with holes may be larger than its disk.
-pub(super) fn refuse_too_large(path: &Path, tensors: impl Iterator<Item = (bool, (usize, usize))>) -> Result<(), TrainError> {
+pub(super) fn refuse_too_large(
+    path: &Path,
+    tensors: impl Iterator<Item = (bool, (usize, usize))>,
+) -> Result<(), TrainError> {
     let (kept, largest) = tensors.fold((0u64, 0u64), |(kept, largest), (keep, (from, to))| {
         let bytes = to.saturating_sub(from) as u64;
         if keep { (kept.saturating_add(bytes), largest) } else { (kept, largest.max(bytes)) }
@@ -54,8 +57,8 @@ impl State {
         let best = self.best.is_none_or(|(dice, step)| (0.0..=1.0).contains(&dice) && step <= self.step);
         let scale = self.loss_scale.is_finite() && self.loss_scale > 0.0;
         for (name, right) in [
-            ("step", self.step <= self.steps),
             ("steps", (1..=1_000_000_000).contains(&self.steps)),
+            ("step", self.step <= self.steps),
             ("updates", self.updates <= self.step),
             ("loss_scale", scale),
             ("clean_steps", u64::from(self.clean_steps) <= self.step),

@@ -19,8 +19,8 @@ pub mod step;
 mod validation;
 
 pub use error::TrainError;
-pub use foreign::refuse_foreign;
 pub use folder::{LoadedRun, RunFolder, checkpoint_path, load_run};
+pub use foreign::refuse_foreign;
 pub use plan::{Plan, PlanOptions, Probed, plan};
 pub use probe::{Probe, probe};
 pub use samples::Samples;

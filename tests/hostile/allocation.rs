@@ -1,13 +1,13 @@
 //! Counts what the whole process holds, so that a test can say how much reading one file took.
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
-/// One measurement at a time: the counters are the process's.
+/// One test at a time: the counters are the process's.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn add(bytes: usize) {
@@ -44,13 +44,12 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What no other test of this program may run beside.
-pub fn alone<T>(work: impl FnOnce() -> T) -> T {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    work()
+/// Held by every test of this program from its first line to its last.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The result of `work` and the most bytes that were held during it beyond those before; within [`alone`].
+/// The result of `work` and the most bytes that were held during it beyond those before; for the holder of [`alone`].
 pub fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -60,6 +59,7 @@ pub fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
 
 #[test]
 fn what_is_held_is_counted() {
-    let peak = alone(|| measured(|| drop(vec![1u8; 3 << 20])).1);
+    let _alone = alone();
+    let (_, peak) = measured(|| drop(vec![1u8; 3 << 20]));
     assert!((3 << 20..4 << 20).contains(&peak), "{peak}");
 }

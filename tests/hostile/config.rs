@@ -14,9 +14,39 @@ use crate::damage::{fuzz, run};
 const MOST: usize = 16 << 20;
 
 const WORDS: &[&str] = &[
-    "[data]\n", "[network]\n", "[augment.blur]\n", "\"\"\"", "'''", "[[", "{", "=", ".", "a.a.a.a.", "\\u001b", "\\U0010ffff",
-    "nan", "inf", "-inf", "-1", "0", "1e308", "1e-308", "9223372036854775807", "18446744073709551616", "0x7fffffffffffffff",
-    "1979-05-27", "true", "\"auto\"", "\"9e99TiB\"", "${", "${HOME}", "}", "\n", "#", "[4096, 4096, 4096]", "[1, 1, 1]",
+    "[data]\n",
+    "[network]\n",
+    "[augment.blur]\n",
+    "\"\"\"",
+    "'''",
+    "[[",
+    "{",
+    "=",
+    ".",
+    "a.a.a.a.",
+    "\\u001b",
+    "\\U0010ffff",
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "1e308",
+    "1e-308",
+    "9223372036854775807",
+    "18446744073709551616",
+    "0x7fffffffffffffff",
+    "1979-05-27",
+    "true",
+    "\"auto\"",
+    "\"9e99TiB\"",
+    "${",
+    "${HOME}",
+    "}",
+    "\n",
+    "#",
+    "[4096, 4096, 4096]",
+    "[1, 1, 1]",
 ];
 
 fn dataset() -> (Dataset, Fingerprint) {
@@ -47,7 +77,10 @@ fn dataset() -> (Dataset, Fingerprint) {
     (dataset, fingerprint)
 }
 
-fn look(read: impl FnOnce() -> Result<Config, String>, (dataset, fingerprint): &(Dataset, Fingerprint)) -> TestCaseResult {
+fn look(
+    read: impl FnOnce() -> Result<Config, String>,
+    (dataset, fingerprint): &(Dataset, Fingerprint),
+) -> TestCaseResult {
     let (result, peak) = measured(|| {
         let said = match read() {
             Ok(config) => {
@@ -78,6 +111,7 @@ fn whole() -> String {
 
 #[test]
 fn damaged_configurations_are_read_or_refused() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     let known = dataset();
@@ -101,17 +135,27 @@ micro = 2
 
 #[test]
 fn odd_settings_are_read_or_refused() {
+    let _alone = alone();
     let known = dataset();
     let keys: Vec<String> = toml::from_str::<toml::Table>(&whole())
         .unwrap()
         .iter()
         .flat_map(|(table, keys)| keys.as_table().unwrap().keys().map(move |key| format!("{table}.{key}")))
         .collect();
-    let values = || prop_oneof![prop::sample::select(WORDS).prop_map(String::from), "\\PC{0,30}", any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| format!("{n:?}"))];
-    let set = (prop_oneof![4 => prop::sample::select(keys), 1 => "[a-z.]{0,40}"], values()).prop_map(|(key, value)| format!("{key}={value}"));
+    let values = || {
+        prop_oneof![
+            prop::sample::select(WORDS).prop_map(String::from),
+            "\\PC{0,30}",
+            any::<i64>().prop_map(|n| n.to_string()),
+            any::<f64>().prop_map(|n| format!("{n:?}"))
+        ]
+    };
+    let set = (prop_oneof![4 => prop::sample::select(keys), 1 => "[a-z.]{0,40}"], values())
+        .prop_map(|(key, value)| format!("{key}={value}"));
     run(1500, &prop::collection::vec(set, 1..4), |settings| {
         let read = || {
-            let overrides: Vec<Override> = settings.iter().map(|text| Override::parse(text)).collect::<Result<_, _>>()?;
+            let overrides: Vec<Override> =
+                settings.iter().map(|text| Override::parse(text)).collect::<Result<_, _>>()?;
             Config::parse("", Path::new("c.toml"), &overrides).map_err(|error| error.to_string())
         };
         // What is typed is said back as it was typed; the terminal's own screen is in front of it.
@@ -122,6 +166,7 @@ fn odd_settings_are_read_or_refused() {
 /// A quarter of a megabyte, the most that is read, made to be as dear as possible.
 #[test]
 fn large_configurations_take_little() {
+    let _alone = alone();
     let most = 256 << 10;
     let fill = |head: &str, each: &dyn Fn(usize) -> String| {
         let mut text = head.to_owned();
@@ -143,17 +188,23 @@ fn large_configurations_take_little() {
         ("one long string", format!("[data]\ndataset = \"{long}\"")),
         ("arrays in arrays", format!("a={}", "[".repeat(most - 2))),
         ("tables in tables", format!("a={}", "{a=".repeat(most / 3 - 2))),
-        ("a long dotted key", format!("{}=1", fill("a", &|_| ".a".into()).get(..most - 2).unwrap().trim_end_matches('.'))),
-        ("a long dotted table", format!("[{}]", fill("a", &|_| ".a".into()).get(..most - 3).unwrap().trim_end_matches('.'))),
+        (
+            "a long dotted key",
+            format!("{}=1", fill("a", &|_| ".a".into()).get(..most - 2).unwrap().trim_end_matches('.')),
+        ),
+        (
+            "a long dotted table",
+            format!("[{}]", fill("a", &|_| ".a".into()).get(..most - 3).unwrap().trim_end_matches('.')),
+        ),
         ("many dotted keys", fill("", &|number| format!("a{number}.b.c.d.e.f.g.h=1\n"))),
         ("many variables", format!("[data]\ndataset = \"{}\"", "${PATH}".repeat(most / 8))),
     ] {
         assert!(text.len() <= most, "{name}");
-        let (said, peak) = alone(|| {
-            measured(|| match Config::parse(&text, Path::new("c.toml"), &[]) {
-                Ok(config) => config.dataset().map(|path| path.display().to_string()).unwrap_or_else(|error| error.to_string()),
-                Err(error) => error.to_string(),
-            })
+        let (said, peak) = measured(|| match Config::parse(&text, Path::new("c.toml"), &[]) {
+            Ok(config) => {
+                config.dataset().map(|path| path.display().to_string()).unwrap_or_else(|error| error.to_string())
+            }
+            Err(error) => error.to_string(),
         });
         println!("{name}: {} KiB", peak >> 10);
         assert!(peak < 256 << 20, "{name}: {peak}");

@@ -2,8 +2,6 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 
-use crate::allocation::alone;
-
 /// One change of some bytes; places are modulo the length.
 #[derive(Clone, Debug)]
 pub enum Damage {
@@ -57,8 +55,10 @@ impl Damage {
 /// Numbers at which arithmetic breaks.
 fn numbers() -> impl Strategy<Value = Vec<u8>> {
     let whole = prop::sample::select(vec![0, 1, -1, 2, 7, 8, 127, 255, 32767, -32768, 65535, i64::MAX, i64::MIN]);
-    let whole = (whole, prop::sample::select(vec![1usize, 2, 4, 8])).prop_map(|(n, width)| n.to_le_bytes()[..width].to_vec());
-    let reals = vec![0.0, -0.0, 1e-320, 1e-38, 1e-9, 0.009, 100.5, -1.0, 1e9, 3e38, 1e300, f64::NAN, f64::INFINITY, -1e300];
+    let whole =
+        (whole, prop::sample::select(vec![1usize, 2, 4, 8])).prop_map(|(n, width)| n.to_le_bytes()[..width].to_vec());
+    let reals =
+        vec![0.0, -0.0, 1e-320, 1e-38, 1e-9, 0.009, 100.5, -1.0, 1e9, 3e38, 1e300, f64::NAN, f64::INFINITY, -1e300];
     let real = (prop::sample::select(reals), any::<bool>())
         .prop_map(|(n, wide)| if wide { n.to_le_bytes().to_vec() } else { (n as f32).to_le_bytes().to_vec() });
     (prop_oneof![whole, real], any::<bool>()).prop_map(|(mut bytes, reversed)| {
@@ -91,14 +91,8 @@ pub fn cases(usual: u32) -> u32 {
     std::env::var("VOXFIT_FUZZ_CASES").ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
 
-/// Damages one of `seeds` in one to six ways and gives it to `check`, `usual` times, in a process with no other test at
-/// work.
-pub fn fuzz(
-    usual: u32,
-    seeds: Vec<Vec<u8>>,
-    words: &'static [&'static str],
-    check: impl Fn(&[u8]) -> TestCaseResult,
-) {
+/// Damages one of `seeds` in one to five ways and gives it to `check`, `usual` times.
+pub fn fuzz(usual: u32, seeds: Vec<Vec<u8>>, words: &'static [&'static str], check: impl Fn(&[u8]) -> TestCaseResult) {
     let strategy = (0..seeds.len(), prop::collection::vec(damage(words), 1..6));
     run(usual, &strategy, |(seed, damages)| {
         let mut bytes = seeds[seed].clone();
@@ -111,6 +105,6 @@ pub fn fuzz(
 pub fn run<S: Strategy>(usual: u32, strategy: &S, check: impl Fn(S::Value) -> TestCaseResult) {
     let config = Config { cases: cases(usual), failure_persistence: None, max_shrink_iters: 5000, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    alone(|| runner.run(strategy, check)).unwrap_or_else(|failure| panic!("{failure}"));
+    runner.run(strategy, check).unwrap_or_else(|failure| panic!("{failure}"));
     println!("{} inputs tried", cases(usual));
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use voxfit::evaluate::{CaseFigures, LabelClass, Summary};
 use voxfit::shown;
 
+use crate::allocation::alone;
 use crate::common::{Lab, stderr, stdout};
 use crate::damage::run;
 
@@ -40,6 +41,7 @@ fn odd() -> Lab {
 #[cfg(unix)]
 #[test]
 fn no_verb_says_what_a_terminal_obeys() {
+    let _alone = alone();
     let lab = odd();
     let train = lab.output(&["train", "c.toml", "--run", "r"]);
     assert_eq!(train.status.code(), Some(0), "{}", stderr(&train));
@@ -78,10 +80,15 @@ fn no_verb_says_what_a_terminal_obeys() {
     assert!(cases.contains(&"@a\u{1b}[2J\u{9b}b"), "{cases:?}");
     // No cell of the CSV is a formula.
     let csv = fs::read_to_string(lab.path("f.csv")).unwrap();
-    assert!(csv.contains("'@a") && csv.contains("\"'-b\nc\"") && csv.contains("'=c\td") && csv.contains("'=1+1"), "{csv}");
+    assert!(
+        csv.contains("'@a") && csv.contains("\"'-b\nc\"") && csv.contains("'=c\td") && csv.contains("'=1+1"),
+        "{csv}"
+    );
     // Nothing was written but where it was asked for.
-    let mut files: Vec<String> =
-        fs::read_dir(lab.path("")).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut files: Vec<String> = fs::read_dir(lab.path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     files.sort();
     assert_eq!(files, ["c.toml", "cache", "data", "f.csv", "f.json", "out", "r"]);
 }
@@ -89,7 +96,13 @@ fn no_verb_says_what_a_terminal_obeys() {
 /// Any names: the table has no more lines for them, and the CSV reads back to the same number of cells, none a formula.
 #[test]
 fn any_name_is_a_cell() {
-    let letters = || prop::collection::vec(prop_oneof![any::<char>(), prop::sample::select("=+-@\t\r\n,\"'\u{1b}\u{9b}".chars().collect::<Vec<_>>())], 0..12);
+    let _alone = alone();
+    let letters = || {
+        prop::collection::vec(
+            prop_oneof![any::<char>(), prop::sample::select("=+-@\t\r\n,\"'\u{1b}\u{9b}".chars().collect::<Vec<_>>())],
+            0..12,
+        )
+    };
     let name = || letters().prop_map(|letters| letters.into_iter().collect::<String>());
     run(1000, &(name(), name()), |(case, class)| {
         let summary = Summary::new(

@@ -1,17 +1,33 @@
 //! The program makes no connection: it has nothing to make one with, and asks the system for none.
 use std::process::Command;
 
+use crate::allocation::alone;
 use crate::common::Lab;
 
 /// Crates that speak to a network, by the beginning of their names.
 const SPEAKERS: [&str; 16] = [
-    "attohttpc", "curl", "h2", "hyper", "isahc", "native-tls", "openssl", "quinn", "reqwest", "rustls", "socket2", "surf",
-    "tokio", "tungstenite", "ureq", "webpki",
+    "attohttpc",
+    "curl",
+    "h2",
+    "hyper",
+    "isahc",
+    "native-tls",
+    "openssl",
+    "quinn",
+    "reqwest",
+    "rustls",
+    "socket2",
+    "surf",
+    "tokio",
+    "tungstenite",
+    "ureq",
+    "webpki",
 ];
 
 /// Nothing that is built into the program by default speaks to a network.
 #[test]
 fn no_crate_speaks_to_a_network() {
+    let _alone = alone();
     let cargo = option_env!("CARGO").unwrap_or("cargo");
     let tree = Command::new(std::env::var("CARGO").unwrap_or_else(|_| cargo.into()))
         .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none"])
@@ -32,6 +48,7 @@ fn no_crate_speaks_to_a_network() {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_program_has_no_function_to_connect_with() {
+    let _alone = alone();
     let program = std::fs::read(env!("CARGO_BIN_EXE_voxfit")).unwrap();
     let imported = |name: &str| {
         let name = [b"\0", name.as_bytes(), b"\0"].concat();
@@ -51,6 +68,7 @@ fn the_program_has_no_function_to_connect_with() {
 #[cfg(target_os = "linux")]
 #[test]
 fn everything_works_without_a_network() {
+    let _alone = alone();
     let lab = Lab::new();
     let apart = Command::new("unshare").args(["--map-root-user", "--net", "true"]).output();
     if !apart.is_ok_and(|output| output.status.success()) {
@@ -67,8 +85,10 @@ fn everything_works_without_a_network() {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_system_is_asked_for_no_connection() {
+    let _alone = alone();
     let lab = Lab::new();
-    let script = "exec strace -f -qq -e trace=socket,connect,bind,listen,sendto -o calls \"$VOXFIT\" -q train c.toml --run r";
+    let script =
+        "exec strace -f -qq -e trace=socket,connect,bind,listen,sendto -o calls \"$VOXFIT\" -q train c.toml --run r";
     let output = lab.shell(script);
     let Some(calls) = std::fs::read_to_string(lab.path("calls")).ok().filter(|_| output.status.success()) else {
         eprintln!("skipped: no strace here, or it may not trace");

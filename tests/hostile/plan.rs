@@ -4,16 +4,28 @@ use std::fs;
 use proptest::prelude::*;
 use voxfit::train::load_run;
 
-use crate::allocation::measured;
+use crate::allocation::{alone, measured};
 use crate::common::Lab;
 use crate::damage::fuzz;
 
 const WORDS: &[&str] = &[
-    "0", "-1", "9223372036854775807", "nan", "inf", "[]", "[0, 0, 0]", "[[network.stages]]\n", "\"\"", "{", "a.a.a=1\n", "1e300",
+    "0",
+    "-1",
+    "9223372036854775807",
+    "nan",
+    "inf",
+    "[]",
+    "[0, 0, 0]",
+    "[[network.stages]]\n",
+    "\"\"",
+    "{",
+    "a.a.a=1\n",
+    "1e300",
 ];
 
 #[test]
 fn damaged_plans_are_read_or_refused() {
+    let _alone = alone();
     let lab = Lab::new();
     lab.done(&["train", "c.toml", "--run", "r", "--set", "train.steps=1"]);
     let path = lab.path("r/plan.toml");
@@ -38,6 +50,7 @@ fn damaged_plans_are_read_or_refused() {
 /// Each of these would divide by zero, index beyond a list or ask for any amount of memory.
 #[test]
 fn plans_that_no_training_leaves_are_refused() {
+    let _alone = alone();
     let lab = Lab::new();
     lab.done(&["train", "c.toml", "--run", "r", "--set", "train.steps=1"]);
     let path = lab.path("r/plan.toml");

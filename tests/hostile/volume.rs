@@ -63,6 +63,7 @@ fn read(path: &Path) -> TestCaseResult {
 
 #[test]
 fn damaged_volumes_are_read_or_refused() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("case.nii");
     fuzz(3000, seeds(), &["n+1\0", "n+2\0", "\r\n\x1a\n"], |bytes| {
@@ -74,6 +75,7 @@ fn damaged_volumes_are_read_or_refused() {
 /// What is packed is damaged, or the packing.
 #[test]
 fn damaged_packed_volumes_are_read_or_refused() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("case.nii.gz");
     fuzz(1500, seeds(), &[], |bytes| {
@@ -89,6 +91,7 @@ fn damaged_packed_volumes_are_read_or_refused() {
 /// Fields by name at extremes, several at once.
 #[test]
 fn extreme_headers_are_read_or_refused() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("case.nii");
     let size = || prop::sample::select(vec![-1i64, 0, 1, 2, 3, 4, 7, 300, 32767, 1 << 31, 1 << 40, i64::MAX]);
@@ -96,33 +99,39 @@ fn extreme_headers_are_read_or_refused() {
         let odd = vec![0.0, -1.0, 1e-30, 0.01, 0.5, 1.0, 99.0, 1e4, 1e12, 1e38, 1e300, f64::NAN, f64::INFINITY];
         prop::sample::select(odd)
     };
-    let (sizes, reals) = (prop::collection::vec((0usize..8, size()), 0..4), prop::collection::vec((0usize..40, real()), 0..5));
-    run(2000, &(any::<bool>(), sizes, reals, 0usize..10, 0i32..4, any::<bool>()), |(second, sizes, reals, kind, code, pack)| {
-        let mut raw = Raw::new();
-        if second {
-            raw = raw.second_version();
-        }
-        sizes.into_iter().for_each(|(axis, size)| raw.dim[axis] = size);
-        (raw.datatype, raw.bitpix) = TYPES[kind];
-        (raw.sform_code, raw.qform_code) = (code & 1, code >> 1);
-        for (field, value) in reals {
-            match field {
-                0..8 => raw.pixdim[field] = value,
-                8..20 => raw.srow[field / 4 - 2][field % 4] = value,
-                20..23 => raw.quatern[field - 20] = value,
-                23..26 => raw.qoffset[field - 23] = value,
-                26..28 => raw.scl[field - 26] = value,
-                28..30 => raw.vox_offset = value,
-                _ => raw.values[field - 30] = value,
+    let (sizes, reals) =
+        (prop::collection::vec((0usize..8, size()), 0..4), prop::collection::vec((0usize..40, real()), 0..5));
+    run(
+        2000,
+        &(any::<bool>(), sizes, reals, 0usize..10, 0i32..4, any::<bool>()),
+        |(second, sizes, reals, kind, code, pack)| {
+            let mut raw = Raw::new();
+            if second {
+                raw = raw.second_version();
             }
-        }
-        std::fs::write(&path, if pack { gzip(&raw.bytes()) } else { raw.bytes() })?;
-        read(&path)
-    });
+            sizes.into_iter().for_each(|(axis, size)| raw.dim[axis] = size);
+            (raw.datatype, raw.bitpix) = TYPES[kind];
+            (raw.sform_code, raw.qform_code) = (code & 1, code >> 1);
+            for (field, value) in reals {
+                match field {
+                    0..8 => raw.pixdim[field] = value,
+                    8..20 => raw.srow[field / 4 - 2][field % 4] = value,
+                    20..23 => raw.quatern[field - 20] = value,
+                    23..26 => raw.qoffset[field - 23] = value,
+                    26..28 => raw.scl[field - 26] = value,
+                    28..30 => raw.vox_offset = value,
+                    _ => raw.values[field - 30] = value,
+                }
+            }
+            std::fs::write(&path, if pack { gzip(&raw.bytes()) } else { raw.bytes() })?;
+            read(&path)
+        },
+    );
 }
 
 #[test]
 fn spacings_of_no_patient_are_refused_by_name() {
+    let _alone = alone();
     for spacing in [0.0099, 101.0, 1e-6, 1e6] {
         for axis in 0..3 {
             let mut raw = Raw::new();
@@ -157,17 +166,18 @@ fn refused(raw: &Raw) -> String {
 /// 100 MB of zeros in 100 KB: before the voxels, after them, and as voxels that nobody has asked for.
 #[test]
 fn packed_zeros_are_not_unpacked_without_end() {
+    let _alone = alone();
     let mut raw = Raw::new();
     let mut after = raw.bytes();
     after.resize(100 << 20, 0);
     let (_folder, path) = file("case.nii.gz", &gzip(&after));
-    let (image, peak) = alone(|| measured(|| read_image(&path)));
+    let (image, peak) = measured(|| read_image(&path));
     assert!(image.is_ok() && peak < 1 << 20, "{peak}");
 
     raw.vox_offset = f64::from(90 << 20);
     after[108..112].copy_from_slice(&(90f32 * (1 << 20) as f32).to_le_bytes());
     let (_folder, path) = file("case.nii.gz", &gzip(&after));
-    let (image, peak) = alone(|| measured(|| read_image(&path)));
+    let (image, peak) = measured(|| read_image(&path));
     assert!(image.is_ok() && peak < 1 << 20, "{peak}");
 
     // A file with holes may be of any length, and take as long to pass over.
@@ -179,13 +189,14 @@ fn packed_zeros_are_not_unpacked_without_end() {
 
     let members = gzip(b"").repeat(50_000);
     let (_folder, path) = file("case.nii.gz", &members);
-    let (image, peak) = alone(|| measured(|| read_image(&path)));
+    let (image, peak) = measured(|| read_image(&path));
     assert!(image.unwrap_err().to_string().contains("header") && peak < 1 << 20, "{peak}");
 }
 
 /// 24 voxels a side of 20 mm make 960 a side at half a millimetre: 12 GiB to prepare.
 #[test]
 fn what_resampling_takes_is_compared_with_the_budget_before_it_is_made() {
+    let _alone = alone();
     let lab = Lab::new();
     for case in 0..6 {
         for kind in ["images", "labels"] {

@@ -23,8 +23,9 @@ const MAX_DESCRIPTION: u64 = 16 << 20;
 const MAX_CASES: usize = 100_000;
 const MAX_FILES: usize = 1_000_000;
 
-/// Characters in the name of a class or a channel.
+/// Characters in the name of a class or a channel, and bytes in a path.
 const MAX_NAME: usize = 200;
+const MAX_PATH: usize = 1000;
 
 /// Missing files of one case that are named one by one.
 const MAX_MISSING: usize = 8;
@@ -90,8 +91,9 @@ fn description(json: &Path) -> Result<Map<String, Value>, DatasetError> {
     }
     let bytes = read_at_most(json, MAX_DESCRIPTION).map_err(DatasetError::io(json))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    serde_json::from_slice(text)
-        .map_err(|error| DatasetError::invalid(json, "JSON", error.to_string(), "correct it at this place"))
+    serde_json::from_slice(text).map_err(|error| {
+        DatasetError::invalid(json, "JSON", short(&error.to_string(), 400), "correct it at this place")
+    })
 }
 
 fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option<Dataset> {

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Case, Folder, MAX_CASES, MAX_FILES, are_there, is_there};
+use super::{Case, Folder, MAX_CASES, MAX_FILES, MAX_PATH, are_there, is_there};
 
 const CURE: &str = "write every case as {\"image\": \"imagesTr/a.nii.gz\", \"label\": \"labelsTr/a.nii.gz\"}";
 
@@ -21,7 +21,8 @@ pub(super) fn cases(folder: &mut Folder<'_>, description: &Map<String, Value>, c
         .map(|entry| 1 + entry.get("image").and_then(Value::as_array).map_or(1, Vec::len))
         .fold(0, usize::saturating_add);
     if training.len() > MAX_CASES || files > MAX_FILES {
-        let problem = format!("lists {} cases of {files} files; read are up to {MAX_CASES} of {MAX_FILES}", training.len());
+        let problem =
+            format!("lists {} cases of {files} files; read are up to {MAX_CASES} of {MAX_FILES}", training.len());
         folder.fault("training", problem, "split the dataset");
         return None;
     }
@@ -66,6 +67,10 @@ fn case(folder: &mut Folder<'_>, index: usize, entry: &Value, channels: usize) -
 
 /// `text` as a path below the dataset's folder.
 fn inside(folder: &mut Folder<'_>, field: &str, text: &str) -> Option<PathBuf> {
+    if text.len() > MAX_PATH {
+        folder.fault(field, format!("is a path of more than {MAX_PATH} bytes"), "give folders and files short names");
+        return None;
+    }
     // Both separators on every system: a description that is refused on one must not be read on another.
     let parts: Vec<&str> = text.split(['/', '\\']).collect();
     // On Windows `a/C:b` is a place on drive C.

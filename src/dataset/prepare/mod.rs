@@ -137,11 +137,16 @@ fn refuse_too_large(
     room::refuse_too_large(file, &describe(size, to, preparation), bytes, CURE)
 }
 
-const CURE: &str = "correct the file's spacing, plan a coarser spacing (data.spacing), or use a machine with more memory";
+const CURE: &str =
+    "correct the file's spacing, plan a coarser spacing (data.spacing), or use a machine with more memory";
 
 /// Refuses to prepare what may hold more than `most` bytes (`None` without end), from headers alone: were nothing
 /// cropped.
-pub(super) fn refuse_beyond(files: &[PathBuf], preparation: &Preparation, most: Option<u64>) -> Result<(), DatasetError> {
+pub(super) fn refuse_beyond(
+    files: &[PathBuf],
+    preparation: &Preparation,
+    most: Option<u64>,
+) -> Result<(), DatasetError> {
     let (Some(first), Some(_)) = (files.first(), most) else { return Ok(()) };
     let Expected { size, prepared, .. } = expected(files, preparation)?;
     let bytes = read::cost(read::voxels(size), read::voxels(prepared), preparation.normalisation.len());
