@@ -1,6 +1,6 @@
 //! Files are written aside, synced and renamed, so that a reader sees the old content or the new, never half.
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -137,6 +137,21 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Any failure of the file system.
 pub fn write_bytes_privately(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_privately(path, |file| file.write_all(bytes))
+}
+
+/// The bytes of a file of at most `most` of them: what a person or this program wrote there is small, and a larger file
+/// is not that.
+///
+/// # Errors
+/// A larger file; any failure of the file system.
+pub fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // Not by the length that the system states: a pipe or a device has none.
+    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 <= most {
+        true => Ok(bytes),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, format!("has more than {most} bytes"))),
+    }
 }
 
 /// Makes a rename durable; on systems where a folder cannot be opened there is nothing to do.

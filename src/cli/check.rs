@@ -24,7 +24,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     let findings = check::check_folder(&args.dataset);
     if args.json {
         let page = serde_json::json!({ "dataset": shown.to_string(), "findings": findings });
-        terminal::say(&serde_json::to_string_pretty(&page)?)?;
+        terminal::say_json(&page)?;
     } else if findings.is_empty() {
         terminal::say(&format!("{shown}: no fault found"))?;
     } else {

@@ -45,7 +45,7 @@ struct Precision {
 pub fn run(args: &DevicesArgs) -> anyhow::Result<Exit> {
     let entries = [cpu(), absent("vulkan", cfg!(feature = "vulkan")), absent("cuda", cfg!(feature = "cuda"))];
     if args.json {
-        terminal::say(&serde_json::to_string_pretty(&serde_json::json!({ "devices": entries }))?)?;
+        terminal::say_json(&serde_json::json!({ "devices": entries }))?;
     } else {
         let lines: Vec<String> = entries.iter().map(line).collect();
         terminal::say(&lines.join("\n"))?;

@@ -120,6 +120,7 @@ impl Observer for Screen {
     }
 
     fn warning(&self, text: &str) {
+        let text = voxfit::shown::line(text);
         self.0.above(|| tracing::warn!("{text}"));
     }
 }

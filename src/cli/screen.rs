@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use voxfit::shown;
 use voxfit::train::{Event, Observer, SeedsSummary, Spread, StepReport, ValidationResult};
 
 use super::Global;
@@ -52,6 +53,7 @@ impl Screen {
     }
 
     fn line(&self, state: &State, text: &str) {
+        let text = shown::line(text);
         match &state.bar {
             Some(bar) => bar.suspend(|| tracing::info!("{text}")),
             None => tracing::info!("{text}"),
@@ -124,7 +126,7 @@ fn table(result: &ValidationResult) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["class", "Dice"]);
     for class in &result.classes {
-        table.add_row([format!("{} {}", class.class, class.name), number(class.dice)]);
+        table.add_row([shown::line(&format!("{} {}", class.class, class.name)), number(class.dice)]);
     }
     table.add_row(["mean".to_owned(), number(result.mean_dice)]);
     if let Some(column) = table.column_mut(1) {

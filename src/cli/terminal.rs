@@ -5,22 +5,33 @@ use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use voxfit::shown;
 
-/// Writes `text` and a line end to stdout. A reader that has gone away (`voxfit check DIR | head`) is no fault.
+/// Writes `text` and a line end to stdout, without what a terminal would obey but line ends: names from files may hold
+/// anything. A reader that has gone away (`voxfit check DIR | head`) is no fault.
 ///
 /// # Errors
 /// Any other failure to write.
 pub fn say(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match writeln!(out, "{}", shown::lines(text)).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("standard output cannot be written to; check where it leads"),
     }
 }
 
+/// Writes `value` as JSON to stdout.
+///
+/// # Errors
+/// As [`say`].
+pub fn say_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    say(&shown::json(&serde_json::to_string_pretty(value)?))
+}
+
 /// Writes the one line of a failure to stderr, whatever `text` holds.
 pub fn complain(text: &str) {
     let line = text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+    let line = shown::line(&line);
     // With stderr closed there is nobody to tell.
     let _ = writeln!(io::stderr().lock(), "voxfit: {line}");
 }

@@ -122,6 +122,7 @@ impl TrainArgs {
         );
         if let Some(weights) = &args.weights {
             ensure!(weights.is_file(), "{}: no such file; give --weights a .safetensors file", weights.display());
+            voxfit::train::refuse_foreign(weights)?;
         }
         let run = args.run.unwrap_or_else(|| PathBuf::from("runs").join(config.name()));
         let each_fold = args.fold == Some(FoldArgument::Each);

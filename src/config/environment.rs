@@ -1,5 +1,6 @@
 //! `${NAME}` in paths.
 use super::ConfigError;
+use crate::shown;
 
 /// Where the volumes of a variable that voxfit's own configurations use come from.
 const KNOWN: [(&str, &str); 1] = [(
@@ -9,33 +10,47 @@ const KNOWN: [(&str, &str); 1] = [(
      /data/msd/Task04_Hippocampus, or pass --data DIR",
 )];
 
+/// Bytes of a path, more than any system takes: a short text may name a long variable often.
+const MAX_PATH: usize = 32 << 10;
+
 /// `text` with every `${NAME}` replaced by what `variable` gives for it; a `$` without `{` stays.
 ///
 /// # Errors
-/// A name that is not set, empty or not closed by `}`; says what to do.
+/// A name that is not set, empty or not closed by `}`, a path that becomes too long; says what to do.
 pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, ConfigError> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
         expanded.push_str(&rest[..start]);
         let (name, after) = rest[start + 2..].split_once('}').ok_or_else(|| ConfigError::Environment {
-            text: text.to_owned(),
+            text: shortened(text),
             problem: "`${` has no `}`".into(),
             cure: "close it, or pass --data DIR".into(),
         })?;
         let value = variable(name).filter(|value| !value.is_empty()).ok_or_else(|| ConfigError::Environment {
-            text: text.to_owned(),
-            problem: format!("the environment variable {name} is not set"),
+            text: shortened(text),
+            problem: format!("the environment variable {} is not set", shortened(name)),
             cure: KNOWN.iter().find(|(known, _)| *known == name).map_or_else(
-                || format!("set {name} or pass --data DIR with the dataset's folder"),
+                || format!("set {} or pass --data DIR with the dataset's folder", shortened(name)),
                 |(_, cure)| (*cure).to_owned(),
             ),
         })?;
+        if expanded.len() + value.len() + after.len() > MAX_PATH {
+            return Err(ConfigError::Environment {
+                text: shortened(text),
+                problem: "the path becomes longer than any path may be".into(),
+                cure: "write it shorter, or pass --data DIR".into(),
+            });
+        }
         expanded.push_str(&value);
         rest = after;
     }
     expanded.push_str(rest);
     Ok(expanded)
+}
+
+fn shortened(text: &str) -> String {
+    shown::line(&shown::short(text, 80))
 }
 
 #[cfg(test)]
@@ -51,6 +66,7 @@ mod tests {
         };
         assert_eq!(expand("${HOME}/a/${HOME}$", variable).unwrap(), "/home/me/a//home/me$");
         assert_eq!(expand("$HOME/a", variable).unwrap(), "$HOME/a");
+        assert!(expand(&"${HOME}".repeat(5000), variable).unwrap_err().to_string().contains("longer than any path"));
         for (text, part) in [
             ("${VOXFIT_VOLUMES}/x", "medicaldecathlon.com"),
             ("${OTHER}/x", "set OTHER or pass --data DIR"),

@@ -14,7 +14,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("data.folds", "a whole number from 2 to 1000"),
     ("data.fold", "a whole number from 0 to folds - 1, or \"all\" to train on all cases"),
     ("data.split_seed", "\"auto\" (the number of train.seed) or a whole number from 0 to 9223372036854775807"),
-    ("data.spacing", "\"auto\" or [x, y, z] in mm, each from 0.001 to 1000"),
+    ("data.spacing", "\"auto\" or [x, y, z] in mm, each from 0.01 to 100"),
     ("data.on_bad_case", "\"stop\" or \"skip\""),
     ("batch.effective", "a whole number from 1 to 65536"),
     ("batch.micro", "\"auto\" (or -1) or a whole number from 1 to 65536"),

@@ -8,9 +8,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::validate::{Fault, validate};
 use super::{ConfigError, Experiment, Place, expand, keys};
+use crate::files::read_at_most;
+use crate::shown;
 
-/// A configuration file is text a person writes; more is a mistake.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+/// A configuration file is text a person writes; more is a mistake. One with every value in it has 4 KiB.
+const MAX_FILE_BYTES: u64 = 256 << 10;
+/// Bytes of a dotted path and tables in each other, beyond which a key is none of ours: where it stands is not kept.
+const MAX_PATH: usize = 200;
+const MAX_DEPTH: usize = 8;
 
 /// An experiment and the file it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +78,7 @@ impl Config {
         if metadata.len() > MAX_FILE_BYTES {
             return Err(refused(format!("{} bytes are too many for a configuration", metadata.len())));
         }
-        let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
+        let bytes = read_at_most(path, MAX_FILE_BYTES).map_err(|error| refused(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|_| refused("not UTF-8 text".into()))?;
         Self::parse(&text, path, overrides)
     }
@@ -158,6 +163,7 @@ fn explain_override(error: &toml::de::Error, change: &Override) -> ConfigError {
             Some(at) => parts[..=at].join("."),
             None => format!("{}.{name}", change.key),
         };
+        let key = shortened(&key);
         let nearest = keys::nearest(&key, &siblings);
         return ConfigError::UnknownKey { place, key, nearest };
     }
@@ -180,7 +186,7 @@ impl<'a> Source<'a> {
             place: source.line(error.span().map_or(0, |span| span.start)),
             problem: shortened(error.message()),
         })?;
-        collect("", table.get_ref(), &mut source.spans);
+        collect("", table.get_ref(), 0, &mut source.spans);
         Ok(source)
     }
 
@@ -201,8 +207,9 @@ impl<'a> Source<'a> {
                 key.contains(&at) && path.rsplit('.').next() == Some(name.as_str())
             };
             let key = self.spans.iter().find(here).map_or(name.clone(), |(path, _)| path.clone());
+            let key = shortened(&key);
             let nearest = keys::nearest(&key, &siblings);
-            return ConfigError::UnknownKey { place: self.line(at), key: shortened(&key), nearest };
+            return ConfigError::UnknownKey { place: self.line(at), key, nearest };
         }
         let deepest = self
             .spans
@@ -214,16 +221,26 @@ impl<'a> Source<'a> {
             None => (String::from("the file"), ""),
         };
         let expected = expectation(&key, message);
-        ConfigError::Value { place: self.line(at), key, found: shortened(found), expected }
+        ConfigError::Value { place: self.line(at), key: shortened(&key), found: shortened(found), expected }
     }
 }
 
-fn collect(prefix: &str, table: &DeTable<'_>, spans: &mut BTreeMap<String, (Range<usize>, Range<usize>)>) {
+/// Where every key of `table` stands that could be one of ours: under a long name there may be many, and a file of a
+/// quarter of a megabyte would take gigabytes of paths.
+fn collect(
+    prefix: &str,
+    table: &DeTable<'_>,
+    depth: usize,
+    spans: &mut BTreeMap<String, (Range<usize>, Range<usize>)>,
+) {
     for (key, value) in table {
         let name = key.get_ref();
+        if depth >= MAX_DEPTH || prefix.len() + name.len() > MAX_PATH {
+            continue;
+        }
         let path = if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") };
         if let DeValue::Table(inner) = value.get_ref() {
-            collect(&path, inner, spans);
+            collect(&path, inner, depth + 1, spans);
         }
         spans.insert(path, (key.span(), value.span()));
     }
@@ -253,11 +270,8 @@ fn expectation(key: &str, message: &str) -> String {
     }
 }
 
-/// On one line, at most 80 characters.
+/// On one line, at most 80 characters, none that a terminal obeys: in a key, TOML allows any.
 fn shortened(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(80) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
-    }
+    shown::line(&shown::short(&line, 80))
 }

@@ -29,7 +29,7 @@ pub(super) fn validate(experiment: &Experiment) -> Result<(), Fault> {
         ("data.folds", (2..=MAX_FOLDS).contains(&data.folds)),
         ("data.fold", matches!(data.fold, Fold::All) || matches!(data.fold, Fold::One(fold) if fold < data.folds)),
         ("data.split_seed", written(&data.split_seed, |seed| i64::try_from(*seed).is_ok())),
-        ("data.spacing", written(&data.spacing, |mm| mm.iter().all(|mm| (0.001..=1000.0).contains(mm)))),
+        ("data.spacing", written(&data.spacing, |mm| mm.iter().all(|mm| (0.01..=100.0).contains(mm)))),
         ("batch.effective", (1..=MAX_SAMPLES).contains(&batch.effective)),
         ("batch.micro", written(&batch.micro, |samples| (1..=MAX_SAMPLES).contains(samples))),
         ("precision.loss_scale", written(&precision.loss_scale, |scale| (1.0..=16_777_216.0).contains(scale))),

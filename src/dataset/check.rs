@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::prepare::{self, Preparation};
 use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, Fault, layout, parallel, read};
+use crate::shown::line as shown;
 use crate::volume::{self, VolumeError};
 
 /// One fault and its cure.
@@ -224,9 +225,4 @@ pub fn text(findings: &[Finding]) -> String {
         before = Some(names);
     }
     lines
-}
-
-/// Without control characters, which a file name may hold and a terminal obeys.
-fn shown(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

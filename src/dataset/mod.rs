@@ -5,10 +5,11 @@ mod digest;
 mod error;
 pub mod fingerprint;
 mod layout;
-mod parallel;
+pub(crate) mod parallel;
 pub mod phantom;
 pub mod prepare;
 mod read;
+mod room;
 pub mod split;
 pub mod store;
 

@@ -44,7 +44,7 @@ impl Drop for Turn<'_> {
 ///
 /// # Errors
 /// Of the items that failed, the first in order; none is begun after a failure is seen.
-pub(super) fn run<T: Send, E: Send>(
+pub(crate) fn run<T: Send, E: Send>(
     costs: &[u64],
     budget: u64,
     work: impl Fn(usize) -> Result<T, E> + Sync,

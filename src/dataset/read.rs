@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, Array4, ArrayView3, Axis};
 
-use super::{Case, DatasetError};
+use super::{Case, DatasetError, room};
 use crate::volume::{self, Geometry, GridDifference, Header, NativeGrid};
 
 /// Two grids are one where no corner is further apart than this, in voxels. Headers written by different programs differ
@@ -39,6 +39,15 @@ pub(super) fn channels(files: &[PathBuf], channels: usize) -> Result<Raw, Datase
         return Ok(Raw { data, geometry, native });
     }
     let [x, y, z] = geometry.size;
+    // All of them, and the one that is read; each header was held against its own file alone.
+    let bytes = voxels(geometry.size).saturating_mul(4 * (channels as u64 + 1));
+    let cure = "crop or resample the volumes, or use a machine with more memory";
+    room::refuse_too_large(
+        first,
+        &format!("a case of {channels} channels of {} voxels", by(geometry.size)),
+        bytes,
+        cure,
+    )?;
     let mut data = Array4::zeros((channels, z, y, x));
     for (file, mut channel) in files.iter().zip(data.outer_iter_mut()) {
         let image = volume::read_image(file)?;
@@ -260,8 +269,17 @@ pub(super) fn cost(from: u64, to: u64, channels: usize) -> u64 {
     // Raw and cropped channels f32, label and its crop, mask and its working copy; the prepared channels f32, the label,
     // and the resampler's working copies of one channel.
     let read = from.saturating_mul(8 * channels + 4 + 2);
-    let made = to.saturating_mul(4 * channels + 2 + 8);
-    read.saturating_add(made)
+    read.saturating_add(made_of(to, channels))
+}
+
+/// The share of [`cost`] that is still to come once the volumes were read: of the crop of `from` voxels, and of the
+/// prepared grid of `to`.
+pub(super) fn made(from: u64, to: u64, channels: u64) -> u64 {
+    from.saturating_mul(4 * channels + 2 + 2).saturating_add(made_of(to, channels))
+}
+
+fn made_of(to: u64, channels: u64) -> u64 {
+    to.saturating_mul(4 * channels + 2 + 8)
 }
 
 /// Voxels of a grid, saturating.

@@ -4,15 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
 use serde_json::Value;
 
-use super::{CaseFigures, DEFAULT_TOLERANCE_MM, EvaluateError, LabelClass, Summary, case_figures};
-use crate::volume::{self, GridDifference};
+use super::extent::Extent;
+use super::{CaseFigures, DEFAULT_TOLERANCE_MM, EvaluateError, LabelClass, Summary, case_figures, peak_bytes};
+use crate::dataset::{DEFAULT_MEMORY, parallel};
+use crate::files::read_at_most;
+use crate::memory::machine;
+use crate::volume::{self, GridDifference, Labels, VolumeError};
 
 /// Two grids are one where no corner is further apart than this many voxels: other programs round what they write,
 /// and less than a tenth of a voxel changes no voxel's meaning.
 pub const GRID_TOLERANCE_VOXELS: f64 = 0.1;
+
+/// Bytes of a `dataset.json`, as datasets may have them.
+const MAX_DESCRIPTION: u64 = 16 << 20;
 
 /// How folders are evaluated.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,16 +60,14 @@ pub fn evaluate_folders(
     let ignore = options.ignore.or(described.ignore);
     let done = AtomicUsize::new(0);
     progress(0, pairs.len());
-    // every case is tried, and the first fault by name is the one told, whatever the order they were met in
-    let cases: Vec<Result<CaseFigures, EvaluateError>> = pairs
-        .par_iter()
-        .map(|pair| {
-            let figures = evaluate(pair, &classes, ignore, options.tolerance_mm);
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, pairs.len());
-            figures
-        })
-        .collect();
-    let cases = cases.into_iter().collect::<Result<Vec<_>, _>>()?;
+    // As many at a time as memory is set aside for, and of the faults met the first by name is the one told.
+    let costs: Vec<u64> = pairs.iter().map(|pair| cost(&pair.prediction).max(cost(&pair.label))).collect();
+    let memory = machine::memory().available.map_or(DEFAULT_MEMORY, |free| free / 2);
+    let cases = parallel::run(&costs, memory, |index| {
+        let figures = evaluate(&pairs[index], &classes, ignore, options.tolerance_mm)?;
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, pairs.len());
+        Ok::<_, EvaluateError>(figures)
+    })?;
     Ok(Summary { without_prediction, ..Summary::new(cases, &classes, options.tolerance_mm) })
 }
 
@@ -92,9 +96,42 @@ fn evaluate(
         let (prediction, label) = (pair.prediction.clone(), pair.label.clone());
         return Err(EvaluateError::Grid { prediction, label, difference });
     }
+    refuse_too_large(&pair.label, &prediction, &label, ignore)?;
     let values: Vec<u16> = classes.iter().map(|class| class.class).collect();
     let spacing = crate::zyx(label.geometry.spacing());
     Ok(case_figures(&pair.case, prediction.data.view(), label.data.view(), &values, ignore, spacing, tolerance))
+}
+
+/// Bytes that comparing a label map with one of its size takes; 0 where its header cannot be read, which reading it will
+/// report.
+fn cost(file: &Path) -> u64 {
+    volume::read_header(file).map_or(0, |header| {
+        let [x, y, z] = header.geometry.size;
+        let maps = [x, y, z].iter().fold(2 * size_of::<u16>() as u64, |all, edge| all.saturating_mul(*edge as u64));
+        maps.saturating_add(peak_bytes([z, y, x]))
+    })
+}
+
+/// Refuses label maps whose figures memory does not hold, once both are in it: those of the largest box that a class of
+/// both is in.
+fn refuse_too_large(file: &Path, prediction: &Labels, label: &Labels, ignore: Option<u16>) -> Result<(), VolumeError> {
+    let Some(free) = machine::memory().available else { return Ok(()) };
+    let (z, y, x) = label.data.dim();
+    if peak_bytes([z, y, x]) <= free {
+        return Ok(());
+    }
+    let extents = Extent::of_all(prediction.data.view(), label.data.view(), ignore);
+    let compared = extents.values().filter(|extent| extent.prediction > 0 && extent.label > 0);
+    let box_of = |extent: &Extent| std::array::from_fn(|axis| extent.high[axis] - extent.low[axis] + 1);
+    match compared.map(|extent| peak_bytes(box_of(extent))).max() {
+        Some(needed) if needed > free => Err(VolumeError::Invalid {
+            path: file.to_owned(),
+            field: "dim".into(),
+            problem: format!("its figures need up to {} MiB, {} MiB are free", needed.div_ceil(1 << 20), free >> 20),
+            cure: "crop the label maps, or use a machine with more memory".into(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn times([x, y, z]: [usize; 3]) -> String {
@@ -182,7 +219,7 @@ fn describe(labels: &Path) -> Described {
     let mut folders = folder.into_iter().chain(folder.and_then(Path::parent));
     folders
         .find_map(|folder| {
-            let bytes = fs::read(folder.join("dataset.json")).ok()?;
+            let bytes = read_at_most(&folder.join("dataset.json"), MAX_DESCRIPTION).ok()?;
             Some(described(&serde_json::from_slice(&bytes).ok()?))
         })
         .unwrap_or_default()

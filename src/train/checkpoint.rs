@@ -13,9 +13,15 @@ use safetensors::{Dtype, SafeTensorError, View};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use super::foreign::{refuse_foreign, refuse_too_large};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
 use crate::network::{UNet, WeightsDigest, weights_sha256};
+
+/// Bytes of a header; one of a network of twelve stages with its optimizer has 100 KiB.
+const MAX_HEADER: u64 = 4 << 20;
+/// What the tensors of a checkpoint that voxfit wrote are called first.
+const WEIGHTS: &str = "weights/";
 
 /// What a checkpoint knows beside its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,11 +75,11 @@ pub fn save(path: &Path, network: &UNet, optimizer: Option<&Optimizer>, state: &
     let mut tensors: Vec<(String, Numbers)> = Vec::new();
     for parameter in &network.parameters {
         let numbers = Numbers { shape: parameter.shape.clone(), values: parameter.values() };
-        tensors.push((format!("weights/{}", parameter.name), numbers));
+        tensors.push((format!("{WEIGHTS}{}", parameter.name), numbers));
     }
     for buffer in &network.buffers {
         let numbers = Numbers { shape: vec![buffer.values.len()], values: buffer.values.clone() };
-        tensors.push((format!("weights/{}", buffer.name), numbers));
+        tensors.push((format!("{WEIGHTS}{}", buffer.name), numbers));
     }
     if let Some(optimizer) = optimizer {
         for (parameter, states) in network.parameters.iter().zip(optimizer.state()) {
@@ -129,7 +135,7 @@ pub fn load(path: &Path) -> Result<Checkpoint, TrainError> {
 /// # Errors
 /// As [`load`].
 pub fn load_weights(path: &Path) -> Result<Checkpoint, TrainError> {
-    load_either(path, &|name| name.starts_with("weights/"))
+    load_either(path, &|name| name.starts_with(WEIGHTS))
 }
 
 fn load_either(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Checkpoint, TrainError> {
@@ -153,23 +159,31 @@ fn load_one(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Checkpoint, Trai
     let failed = |error: std::io::Error| damaged(error.to_string());
     let mut file = fs::File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
+    refuse_foreign(path)?;
     let (start, header) = read_header(&mut file, length).map_err(damaged)?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let mut infos: Vec<_> = header.tensors().into_iter().collect();
     infos.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+    refuse_too_large(path, infos.iter().map(|(name, info)| (keep(name), info.data_offsets)))?;
     let mut tensors = HashMap::new();
-    let mut digest = WeightsDigest::new();
+    let (mut digest, mut weights) = (WeightsDigest::new(), WeightsDigest::new());
     for (name, info) in infos {
         if info.dtype != Dtype::F32 {
             return Err(damaged(format!("tensor {name} is {:?}, not F32", info.dtype)));
         }
         // The header was checked: offsets ascend and end with the file.
         let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
-        file.seek(SeekFrom::Start(start + from as u64)).and_then(|_| file.read_exact(&mut bytes)).map_err(failed)?;
-        digest.add(&name, &info.shape, &bytes);
+        let mut values = vec![0f32; (to - from) / size_of::<f32>()];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
+        file.seek(SeekFrom::Start(start + from as u64)).and_then(|_| file.read_exact(bytes)).map_err(failed)?;
+        digest.add(&name, &info.shape, bytes);
+        if let Some(name) = name.strip_prefix(WEIGHTS) {
+            weights.add(name, &info.shape, bytes);
+        }
         if keep(&name) {
-            let values = bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
+            if cfg!(target_endian = "big") {
+                values.iter_mut().for_each(|value| *value = f32::from_bits(value.to_bits().swap_bytes()));
+            }
             tensors.insert(name, (info.shape.clone(), values));
         }
     }
@@ -177,7 +191,12 @@ fn load_one(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Checkpoint, Trai
         return Err(damaged("the tensors are not what was written (SHA-256 differs)".into()));
     }
     let state = metadata.get("voxfit").ok_or_else(|| damaged("not a voxfit checkpoint".into()))?;
-    let state = serde_json::from_str(state).map_err(|error| damaged(error.to_string()))?;
+    let state: State = serde_json::from_str(state).map_err(|error| damaged(error.to_string()))?;
+    state.check().map_err(damaged)?;
+    // It is printed, and written beside every prediction.
+    if state.weights_sha256 != weights.finish() {
+        return Err(damaged("its weights are not those that it names (weights_sha256 differs)".into()));
+    }
     Ok(Checkpoint { tensors, state })
 }
 
@@ -188,6 +207,9 @@ fn read_header(file: &mut fs::File, length: u64) -> Result<(u64, Metadata), Stri
     let size = u64::from_le_bytes(size);
     let start = size.checked_add(8).filter(|start| *start <= length);
     let start = start.ok_or_else(|| format!("its header would have {size} bytes, the file has {length}"))?;
+    if size > MAX_HEADER {
+        return Err(format!("its header has {size} bytes, read are up to {MAX_HEADER}"));
+    }
     let mut bytes = Vec::new();
     file.take(size).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     // Offsets and shapes are checked with it.
@@ -205,7 +227,7 @@ impl Checkpoint {
     /// A tensor that is missing or of another shape, by name.
     pub fn restore_weights(&mut self, network: &mut UNet, path: &Path) -> Result<(), TrainError> {
         let mut take = |name: &str, shape: &[usize]| {
-            let name = format!("weights/{name}");
+            let name = format!("{WEIGHTS}{name}");
             match self.tensors.remove(&name) {
                 Some((found, values)) if found == shape => Ok(values),
                 Some((found, _)) => Err(mismatch(path, &name, &format!("has shape {found:?}, not {shape:?}"))),

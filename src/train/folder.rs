@@ -10,8 +10,11 @@ use crate::config::{Activations, Resolved};
 use crate::dataset::Dataset;
 use crate::dataset::fingerprint::{Fingerprint, Intensities};
 use crate::dataset::prepare::Preparation;
-use crate::files::{is_leftover, make_private, private_options, write_bytes_privately, write_privately};
+use crate::files::{is_leftover, make_private, private_options, read_at_most, write_bytes_privately, write_privately};
 use crate::network::plan::NetworkPlan;
+
+/// Bytes of `plan.toml`; 65535 classes take less.
+const MAX_PLAN: u64 = 8 << 20;
 
 /// A run folder held by this process. It and all in it are their owner's alone: weights and figures come from patients.
 #[derive(Debug)]
@@ -73,11 +76,14 @@ impl LoadedRun {
 /// A folder that is no run folder, a file that cannot be read.
 pub fn load_run(folder: &Path) -> Result<LoadedRun, TrainError> {
     let path = folder.join("plan.toml");
-    let text = fs::read_to_string(&path).map_err(|error| {
+    let bytes = read_at_most(&path, MAX_PLAN).map_err(|error| {
         TrainError::run(&path, error.to_string(), "give the run folder of a training (`voxfit train` makes one)")
     })?;
-    toml::from_str(&text)
-        .map_err(|error| TrainError::run(&path, error.message(), "train again, or restore the file from a backup"))
+    let damaged = |problem: &str| TrainError::run(&path, problem, "train again, or restore the file from a backup");
+    let text = String::from_utf8(bytes).map_err(|_| damaged("not UTF-8 text"))?;
+    let plan: LoadedRun = toml::from_str(&text).map_err(|error| damaged(error.message()))?;
+    plan.check().map_err(|problem| damaged(&problem))?;
+    Ok(plan)
 }
 
 impl RunFolder {

@@ -221,14 +221,16 @@ pub(super) fn fold(
         Fold::All => None,
     };
     let split = split(&ids, resolved.experiment.data.folds, number, resolved.experiment.split_seed());
-    if let Some((_, room)) = levers {
+    if let Some((_, room)) = &levers {
         let validated = split.validation.iter().map(|case| &shown.cases[*case]);
         let files = validated.map(|case| (case.id.as_str(), case.images.as_slice()));
-        check_validation(&room, &resolved, files)?;
+        check_validation(room, &resolved, files)?;
     }
 
     let tell = |done, total| observer.event(Event::Preparing { done, total });
-    let store = Store::open_or_prepare_until(cache, dataset, &resolved.preparation, DEFAULT_MEMORY, &tell, stop)?;
+    let left = levers.as_ref().and_then(|(_, room)| Some(room.budget?.saturating_sub(room.program)));
+    let memory = (DEFAULT_MEMORY, left);
+    let store = Store::open_or_prepare_until(cache, dataset, &resolved.preparation, memory, &tell, stop)?;
 
     // Once more, with what the process holds by now, without what preparing has left behind.
     pool::release();

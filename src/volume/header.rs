@@ -5,9 +5,15 @@ use super::Geometry;
 use super::error::VolumeError;
 use super::fields::{Fields, Version};
 use super::native::NativeGrid;
-use super::orientation::{self, Axes};
+use super::orientation::{self, Affine, Axes};
 use super::scalar::Scalar;
 use super::source::{Source, TAKE_AGAIN};
+
+/// Millimetres between voxels. What is outside is no image of a patient but a header in another unit or a damaged one, and
+/// resampling it would ask for any number of voxels.
+const SPACING: std::ops::RangeInclusive<f64> = 0.01..=100.0;
+/// Voxels begin at most here: what is before them is a header with its extensions, and is unpacked only to be passed over.
+const FARTHEST_VOXEL: u64 = 256 << 20;
 
 /// A header of which every number is safe to use: sizes fit the file and the address space.
 #[derive(Clone, Debug)]
@@ -42,7 +48,12 @@ impl Checked {
         let Some(end) = end else { return Err(too_large(path, &fields)) };
         source.check_holds("vox_offset", offset)?;
         source.check_holds("dim", end)?;
+        if offset > FARTHEST_VOXEL {
+            let problem = format!("{offset}, more than {FARTHEST_VOXEL} bytes before the first voxel");
+            return Err(VolumeError::invalid(path, "vox_offset", problem, TAKE_AGAIN));
+        }
         let affine = orientation::affine(path, &fields.placement, rank)?;
+        check_spacing(path, &fields, rank, &affine)?;
         let axes = Axes::closest(&affine);
         Ok(Self {
             geometry: axes.geometry(size, &affine),
@@ -107,6 +118,26 @@ fn offset(path: &Path, fields: &Fields) -> Result<u64, VolumeError> {
         return Err(VolumeError::invalid(path, "vox_offset", problem, TAKE_AGAIN));
     }
     Ok(offset as u64)
+}
+
+/// Refuses a spacing outside of [`SPACING`] along any of the file's own axes; `affine` is in mm.
+fn check_spacing(path: &Path, fields: &Fields, rank: usize, affine: &Affine) -> Result<(), VolumeError> {
+    for axis in 0..rank.min(3) {
+        let mm = affine.iter().map(|row| row[axis].powi(2)).sum::<f64>().sqrt();
+        // The sform is stored in f32: 0.01 is not quite that there.
+        if SPACING.contains(&mm) || SPACING.contains(&f64::from(mm as f32 * 1.000_001)) {
+            continue;
+        }
+        let field = match fields.placement.sform_code > 0 {
+            true => "srow_x, srow_y, srow_z".to_owned(),
+            false => format!("pixdim[{}]", axis + 1),
+        };
+        let name = ["x", "y", "z"][axis];
+        let problem = format!("voxels {mm} mm apart along {name}, read are {} to {}", SPACING.start(), SPACING.end());
+        let cure = "write the true spacing and its unit (xyzt_units) into the header, or convert the volume from its source again";
+        return Err(VolumeError::invalid(path, field, problem, cure));
+    }
+    Ok(())
 }
 
 /// A slope that is 0 or not finite means that values count as stored.

@@ -94,11 +94,10 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let options = args.options()?;
     let stop = interrupt::on_first_interrupt();
     let plan = voxfit::train::plan(&options, stop)?;
-    let page = match args.json {
-        true => serde_json::to_string_pretty(&json::page(&plan))?,
-        false => table::page(&plan),
-    };
-    terminal::say(&page)?;
+    match args.json {
+        true => terminal::say_json(&json::page(&plan))?,
+        false => terminal::say(&table::page(&plan))?,
+    }
     if let Some(path) = &args.output {
         write(path, &plan)?;
         if !args.json {

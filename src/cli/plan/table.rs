@@ -5,6 +5,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use voxfit::config::{Activations, Auto, Recompute};
 use voxfit::memory::planner::Changed;
+use voxfit::shown;
 use voxfit::train::{Plan, Probed};
 use voxfit::xyz;
 
@@ -21,7 +22,7 @@ pub fn page(plan: &Plan) -> String {
         "dataset",
         format!(
             "{}: {}, {}, {}",
-            dataset.name,
+            shown::line(&dataset.name),
             count(dataset.cases.len(), "case"),
             count(dataset.channels.len(), "channel"),
             count(dataset.classes.len(), "class")

@@ -46,6 +46,9 @@ pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>) ->
             folder.fault(format!("labels.{key}"), format!("{value} is no label from 0 to 65535"), CURE);
             return None;
         };
+        if super::too_long(folder, "labels", entry.1) {
+            return None;
+        }
         named.push(entry);
     }
     named.sort_unstable();

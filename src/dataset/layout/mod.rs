@@ -9,12 +9,26 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{Case, Channel, Dataset, DatasetError, Fault};
+use crate::files::read_at_most;
+use crate::shown::short;
 
 /// The file that describes a dataset, in the dataset's folder.
 pub(super) const DESCRIPTION: &str = "dataset.json";
 
-/// A description is text that a person could read; a larger file is something else.
-const MAX_DESCRIPTION: u64 = 256 << 20;
+/// A description is text that a person could read; a larger file is something else. A hundred thousand cases take this
+/// much, and a JSON tree takes some twenty times its text.
+const MAX_DESCRIPTION: u64 = 16 << 20;
+
+/// Cases and files of a description at most, so that lists of nothing do not fill the memory with faults.
+const MAX_CASES: usize = 100_000;
+const MAX_FILES: usize = 1_000_000;
+
+/// Characters in the name of a class or a channel, and bytes in a path.
+const MAX_NAME: usize = 200;
+const MAX_PATH: usize = 1000;
+
+/// Missing files of one case that are named one by one.
+const MAX_MISSING: usize = 8;
 
 /// nnU-Net numbers channels with four digits.
 const MAX_CHANNELS: usize = 10_000;
@@ -29,6 +43,9 @@ struct Folder<'a> {
 impl Folder<'_> {
     /// A fault of `dataset.json`.
     fn fault(&mut self, field: impl Into<String>, problem: impl Into<String>, cure: impl Into<String>) {
+        // They may repeat what the description holds, and that may be long.
+        let [field, problem, cure] =
+            [(field.into(), 100), (problem.into(), 400), (cure.into(), 800)].map(|(text, most)| short(&text, most));
         let error = DatasetError::invalid(&self.json, field, problem, cure);
         self.faults.push((String::new(), error));
     }
@@ -69,10 +86,11 @@ fn description(json: &Path) -> Result<Map<String, Value>, DatasetError> {
         let problem = format!("has {} bytes, too large for a description", metadata.len());
         return Err(DatasetError::invalid(json, "file", problem, "name the folder of a dataset"));
     }
-    let bytes = fs::read(json).map_err(DatasetError::io(json))?;
+    let bytes = read_at_most(json, MAX_DESCRIPTION).map_err(DatasetError::io(json))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    serde_json::from_slice(text)
-        .map_err(|error| DatasetError::invalid(json, "JSON", error.to_string(), "correct it at this place"))
+    serde_json::from_slice(text).map_err(|error| {
+        DatasetError::invalid(json, "JSON", short(&error.to_string(), 400), "correct it at this place")
+    })
 }
 
 fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option<Dataset> {
@@ -112,7 +130,7 @@ fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option
 fn name(root: &Path, description: &Map<String, Value>) -> String {
     let named = description.get("name").and_then(Value::as_str).map(str::trim).filter(|name| !name.is_empty());
     let folder = || root.canonicalize().ok()?.file_name()?.to_str().map(str::to_string);
-    named.map(str::to_string).or_else(folder).unwrap_or_else(|| "dataset".to_string())
+    short(&named.map(str::to_string).or_else(folder).unwrap_or_else(|| "dataset".to_string()), MAX_NAME)
 }
 
 /// `{"0": "T1", "1": "FLAIR"}` under `modality` (MSD) or `channel_names` (nnU-Net).
@@ -133,6 +151,9 @@ fn channels(folder: &mut Folder<'_>, description: &Map<String, Value>, is_msd: b
     for index in 0..entries.len() {
         match entries.get(&index.to_string()) {
             Some(Value::String(name)) => {
+                if too_long(folder, &format!("{field}.{index}"), name) {
+                    return None;
+                }
                 channels.push(Channel { name: name.clone(), is_ct: name.eq_ignore_ascii_case("CT") });
             }
             Some(_) => {
@@ -147,6 +168,15 @@ fn channels(folder: &mut Folder<'_>, description: &Map<String, Value>, is_msd: b
         }
     }
     Some(channels)
+}
+
+/// Whether the name of a class or channel is none; says so in `folder`.
+fn too_long(folder: &mut Folder<'_>, field: &str, name: &str) -> bool {
+    let too_long = name.len() > MAX_NAME && name.chars().nth(MAX_NAME).is_some();
+    if too_long {
+        folder.fault(field, format!("is a name of more than {MAX_NAME} characters"), "give it a short name");
+    }
+    too_long
 }
 
 fn refuse_equal_ids(folder: &mut Folder<'_>, cases: &mut Vec<Case>) {
@@ -167,6 +197,28 @@ fn refuse_equal_ids(folder: &mut Folder<'_>, cases: &mut Vec<Case>) {
         }
     }
     *cases = kept;
+}
+
+/// Looks whether all of `files` are there; names those of them that are not, the first [`MAX_MISSING`] one by one.
+fn are_there(folder: &mut Folder<'_>, case: &str, files: &[PathBuf], what: &str) -> bool {
+    let mut missing = 0;
+    for file in files {
+        // Further ones are counted alone.
+        missing += usize::from(match missing < MAX_MISSING {
+            true => !is_there(folder, case, file, what),
+            false => !file.is_file(),
+        });
+    }
+    more_missing(folder, case, files.first(), what, missing);
+    missing == 0
+}
+
+/// Says how many of a case's files are missing beyond those named one by one.
+fn more_missing(folder: &mut Folder<'_>, case: &str, first: Option<&PathBuf>, what: &str, missing: usize) {
+    if let Some(file) = first.filter(|_| missing > MAX_MISSING) {
+        let problem = format!("{} more files of the case are not there", missing - MAX_MISSING);
+        folder.case_fault(case, DatasetError::invalid(file, what, problem, "add them, or leave the case out"));
+    }
 }
 
 /// Looks whether `path` is a file; says so in `folder` where it is not.

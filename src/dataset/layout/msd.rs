@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Case, Folder, is_there};
+use super::{Case, Folder, MAX_CASES, MAX_FILES, MAX_PATH, are_there, is_there};
 
 const CURE: &str = "write every case as {\"image\": \"imagesTr/a.nii.gz\", \"label\": \"labelsTr/a.nii.gz\"}";
 
@@ -15,6 +15,16 @@ pub(super) fn cases(folder: &mut Folder<'_>, description: &Map<String, Value>, c
     };
     if training.is_empty() {
         folder.fault("training", "lists no case", "add the labelled cases");
+    }
+    let files: usize = training
+        .iter()
+        .map(|entry| 1 + entry.get("image").and_then(Value::as_array).map_or(1, Vec::len))
+        .fold(0, usize::saturating_add);
+    if training.len() > MAX_CASES || files > MAX_FILES {
+        let problem =
+            format!("lists {} cases of {files} files; read are up to {MAX_CASES} of {MAX_FILES}", training.len());
+        folder.fault("training", problem, "split the dataset");
+        return None;
     }
     // What macOS leaves beside files on foreign disks, in a list that a script made.
     let is_shadow = |entry: &Value| {
@@ -50,20 +60,23 @@ fn case(folder: &mut Folder<'_>, index: usize, entry: &Value, channels: usize) -
     {
         images = numbered;
     }
-    let mut complete = true;
-    for image in &images {
-        complete &= is_there(folder, &id, image, "image");
-    }
+    let mut complete = are_there(folder, &id, &images, "image");
     complete &= is_there(folder, &id, &label, "label");
     complete.then_some(Case { id, images, label })
 }
 
 /// `text` as a path below the dataset's folder.
 fn inside(folder: &mut Folder<'_>, field: &str, text: &str) -> Option<PathBuf> {
+    if text.len() > MAX_PATH {
+        folder.fault(field, format!("is a path of more than {MAX_PATH} bytes"), "give folders and files short names");
+        return None;
+    }
     // Both separators on every system: a description that is refused on one must not be read on another.
     let parts: Vec<&str> = text.split(['/', '\\']).collect();
-    let drive = text.as_bytes().get(1) == Some(&b':');
-    if text.is_empty() || parts[0].is_empty() || drive || parts.contains(&"..") || Path::new(text).is_absolute() {
+    // On Windows `a/C:b` is a place on drive C.
+    let drive = |part: &&str| part.as_bytes().get(1) == Some(&b':') && part.as_bytes()[0].is_ascii_alphabetic();
+    let names = parts.iter().filter(|part| !matches!(**part, "" | ".")).count();
+    if names == 0 || parts[0].is_empty() || parts.iter().any(drive) || parts.contains(&"..") || text.contains('\0') {
         folder.fault(
             field,
             format!("{text:?} does not lie below the dataset's folder"),
@@ -72,16 +85,13 @@ fn inside(folder: &mut Folder<'_>, field: &str, text: &str) -> Option<PathBuf> {
         return None;
     }
     // Written on Windows and read elsewhere, a path may have backslashes.
-    let path = folder.root.join(text.trim_start_matches("./"));
-    if text.contains('\\') && !path.exists() {
-        return Some(
-            parts
-                .iter()
-                .filter(|part| !matches!(**part, "" | "."))
-                .fold(folder.root.to_path_buf(), |path, part| path.join(part)),
-        );
-    }
-    Some(path)
+    let path = below(folder.root, text.split('/'));
+    Some(if text.contains('\\') && !path.exists() { below(folder.root, parts.into_iter()) } else { path })
+}
+
+/// Part by part, and none of them empty: `root.join(".//etc")` less its `./` would be `/etc`.
+fn below<'a>(root: &Path, parts: impl Iterator<Item = &'a str>) -> PathBuf {
+    parts.filter(|part| !matches!(*part, "" | ".")).fold(root.to_path_buf(), |path, part| path.join(part))
 }
 
 /// File name without `.nii` or `.nii.gz`.
@@ -119,11 +129,17 @@ mod tests {
     #[test]
     fn paths_stay_below_the_folder() {
         let mut folder = Folder { root: Path::new("/data"), json: "/data/dataset.json".into(), faults: Vec::new() };
-        for bad in ["", "/etc/passwd", "../a.nii", "imagesTr/../../a.nii", "C:\\a.nii", "\\\\host\\a", "a\\..\\..\\b"] {
+        let bad = ["", "/etc/passwd", "../a.nii", "imagesTr/../../a.nii", "C:\\a.nii", "\\\\host\\a", "a\\..\\..\\b"];
+        for bad in bad.into_iter().chain([".", "./", "imagesTr/C:a.nii", "imagesTr/..", "a\0b"]) {
             assert!(inside(&mut folder, "training[0].image", bad).is_none(), "{bad}");
         }
-        assert_eq!(folder.faults.len(), 7);
-        for good in ["./imagesTr/a.nii", "imagesTr/a.nii", "imagesTr/..a.nii"] {
+        assert_eq!(folder.faults.len(), 12);
+        // What begins with dots must not become absolute when they are taken away.
+        for dots in [".//etc/passwd", "././/etc/passwd", ".///etc/passwd", ".\\/etc/passwd"] {
+            let path = inside(&mut folder, "training[0].image", dots).unwrap();
+            assert!(path.starts_with("/data") && path.ends_with("etc/passwd"), "{dots}: {}", path.display());
+        }
+        for good in ["./imagesTr/a.nii", "imagesTr/a.nii", "imagesTr/..a.nii", "imagesTr//a.nii", ".//imagesTr/a.nii"] {
             assert!(inside(&mut folder, "training[0].image", good).unwrap().starts_with("/data/imagesTr"), "{good}");
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::{Case, Folder, plural};
+use super::{Case, Folder, MAX_MISSING, more_missing, plural};
 use crate::dataset::DatasetError;
 
 /// The cases whose files are there; `None` where the folders or the file ending cannot be made out.
@@ -61,21 +61,21 @@ pub(super) fn cases(folder: &mut Folder<'_>, description: &Map<String, Value>, c
         folder.fault("imagesTr", "holds no case", format!("put the images there as CASE_0000{ending}"));
     }
     let mut cases = Vec::with_capacity(count);
+    let root = folder.root;
     for (id, present) in by_case {
         let before = folder.faults.len();
-        let images: Vec<PathBuf> = (0..channels)
-            .map(|channel| folder.root.join("imagesTr").join(format!("{id}_{channel:04}{ending}")))
-            .collect();
-        for (channel, image) in images.iter().enumerate() {
-            if !present.contains(&channel) {
-                missing(folder, &id, image.clone(), "image");
-            }
-        }
+        let image = |channel: usize| root.join("imagesTr").join(format!("{id}_{channel:04}{ending}"));
+        let first_missing: Vec<usize> =
+            (0..channels).filter(|channel| !present.contains(channel)).take(MAX_MISSING).collect();
+        let files: Vec<PathBuf> = first_missing.into_iter().map(&image).collect();
+        more_missing(folder, &id, files.first(), "image", channels - present.len());
+        files.into_iter().for_each(|file| missing(folder, &id, file, "image"));
         let label = folder.root.join("labelsTr").join(format!("{id}{ending}"));
         if !labels.contains(&id) {
             missing(folder, &id, label.clone(), "label");
         }
         if folder.faults.len() == before {
+            let images = (0..channels).map(image).collect();
             cases.push(Case { id, images, label });
         }
     }

@@ -8,7 +8,7 @@ use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::read::{self, Raw};
-use super::{Case, DatasetError};
+use super::{Case, DatasetError, room};
 use crate::volume::mask::Mask;
 use crate::volume::normalise::{self, Normalisation};
 use crate::volume::{NativeGrid, resample};
@@ -124,22 +124,39 @@ pub(super) fn target_size(
     Ok(resample::new_size(size, spacing, to))
 }
 
-/// Refuses a prepared grid of `to` voxels that memory does not hold. The trial makes running out of memory an error;
-/// allocating in earnest would end the process.
-fn refuse_too_large(to: [usize; 3], preparation: &Preparation, file: &Path) -> Result<(), DatasetError> {
-    let count = to.iter().product::<usize>().saturating_mul(preparation.normalisation.len().max(1));
-    if Vec::<f32>::new().try_reserve_exact(count).is_ok() {
-        return Ok(());
-    }
-    Err(DatasetError::invalid(
-        file,
-        "memory",
-        format!(
-            "{count} voxels at the plan's {} mm do not fit into memory",
-            preparation.spacing.map(|mm| mm.to_string()).join(", ")
-        ),
-        "plan a coarser spacing, or use a machine with more memory",
-    ))
+/// Refuses to crop to `size` and resample to `to` voxels (z, y, x) what memory does not hold beside the volumes that
+/// were read.
+fn refuse_too_large(
+    size: [usize; 3],
+    to: [usize; 3],
+    preparation: &Preparation,
+    file: &Path,
+) -> Result<(), DatasetError> {
+    let channels = preparation.normalisation.len() as u64;
+    let bytes = read::made(read::voxels(size), read::voxels(to), channels);
+    room::refuse_too_large(file, &describe(size, to, preparation), bytes, CURE)
+}
+
+const CURE: &str =
+    "correct the file's spacing, plan a coarser spacing (data.spacing), or use a machine with more memory";
+
+/// Refuses to prepare what may hold more than `most` bytes (`None` without end), from headers alone: were nothing
+/// cropped.
+pub(super) fn refuse_beyond(
+    files: &[PathBuf],
+    preparation: &Preparation,
+    most: Option<u64>,
+) -> Result<(), DatasetError> {
+    let (Some(first), Some(_)) = (files.first(), most) else { return Ok(()) };
+    let Expected { size, prepared, .. } = expected(files, preparation)?;
+    let bytes = read::cost(read::voxels(size), read::voxels(prepared), preparation.normalisation.len());
+    room::refuse_beyond(first, &describe(size, prepared, preparation), bytes, most, "left of the memory budget", CURE)
+}
+
+fn describe(size: [usize; 3], to: [usize; 3], preparation: &Preparation) -> String {
+    let by = |size: [usize; 3]| crate::xyz(size).map(|voxels| voxels.to_string()).join("x");
+    let spacing = preparation.spacing.map(|mm| mm.to_string()).join(", ");
+    format!("going from {} to {} voxels at the plan's {spacing} mm", by(size), by(to))
 }
 
 fn prepare(raw: Raw, preparation: &Preparation, file: &Path) -> Result<PreparedImage, DatasetError> {
@@ -149,7 +166,7 @@ fn prepare(raw: Raw, preparation: &Preparation, file: &Path) -> Result<PreparedI
     let origin =
         Origin { native, size: [z, y, x], crop_start: start, crop_size: size, spacing: zyx(geometry.spacing()) };
     let to = target_size(size, origin.spacing, preparation, file)?;
-    refuse_too_large(to, preparation, file)?;
+    refuse_too_large(size, to, preparation, file)?;
     let separate = resample::separate_axis(origin.spacing, zyx(preparation.spacing));
 
     let mut channels = cropped_channels(data, start, size);

@@ -62,11 +62,12 @@ impl Store {
         memory: u64,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, DatasetError> {
-        Self::open_or_prepare_until(root, dataset, preparation, memory, progress, &AtomicBool::new(false))
+        Self::open_or_prepare_until(root, dataset, preparation, (memory, None), progress, &AtomicBool::new(false))
     }
 
     /// [`open_or_prepare_within`](Self::open_or_prepare_within), given up between two cases once `stop` is raised; the
-    /// cases prepared by then are kept.
+    /// cases prepared by then are kept. `most` bytes may be held (`None` without end): a case that may need more is
+    /// refused before any is prepared.
     ///
     /// # Errors
     /// As [`open_or_prepare`](Self::open_or_prepare); [`DatasetError::Stopped`].
@@ -74,7 +75,7 @@ impl Store {
         root: &Path,
         dataset: &Dataset,
         preparation: &Preparation,
-        memory: u64,
+        (memory, most): (u64, Option<u64>),
         progress: &(dyn Fn(usize, usize) + Sync),
         stop: &AtomicBool,
     ) -> Result<Self, DatasetError> {
@@ -114,6 +115,9 @@ impl Store {
                 progress(done.load(Ordering::SeqCst), total);
             };
             report();
+            for &index in &todo {
+                prepare::refuse_beyond(&dataset.cases[index].images, preparation, most)?;
+            }
             let costs: Vec<u64> = todo.iter().map(|&index| cost(&dataset.cases[index], preparation)).collect();
             parallel::run(&costs, memory, |position| {
                 if stop.load(Ordering::Relaxed) {
