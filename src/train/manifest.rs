@@ -1,11 +1,13 @@
 //! `manifest.json`: what a run was made of, enough to say whether another is the same.
+use std::path::{Component, Path};
+
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use super::session::Options;
 use crate::config::{NormDecision, Resolved};
-use crate::dataset::Dataset;
 use crate::dataset::split::Split;
+use crate::dataset::{Contents, Dataset, VolumeDigests};
 use crate::files::sha256_hex;
 
 /// Written at the start, again at the end with the digest of the weights.
@@ -30,6 +32,15 @@ pub struct Manifest {
     pub config_sha256: String,
     pub data_sha256: String,
     pub split_sha256: String,
+    /// SHA-256 of the file of every volume of the dataset, by case and channel.
+    #[serde(default)]
+    pub volumes_sha256: VolumeDigests,
+    /// From the run folder to the dataset, where there is such a path; the digests tell whether it is the right one.
+    #[serde(default)]
+    pub dataset_from_run: Option<String>,
+    /// Of the weights that `--weights` started from; none where the seed drew them.
+    #[serde(default)]
+    pub start_weights_sha256: Option<String>,
     pub train_cases: Vec<String>,
     pub validation_cases: Vec<String>,
     /// True where there were fewer cases than folds: figures are then on training cases.
@@ -85,7 +96,7 @@ impl Manifest {
         options: &Options,
         resolved: &Resolved,
         dataset: &Dataset,
-        data_sha256: &str,
+        contents: &Contents,
         split: &Split,
         parameters: usize,
     ) -> Result<Self, TrainError> {
@@ -107,8 +118,11 @@ impl Manifest {
             norm: resolved.norm.clone(),
             seed: resolved.experiment.train.seed,
             config_sha256: config_sha256(resolved)?,
-            data_sha256: data_sha256.to_owned(),
+            data_sha256: contents.digest.clone(),
             split_sha256,
+            volumes_sha256: contents.volumes.clone(),
+            dataset_from_run: None,
+            start_weights_sha256: None,
             train_cases: train,
             validation_cases: validation,
             validation_on_training_cases: split.validates_on_training_cases,
@@ -119,5 +133,37 @@ impl Manifest {
             run_peak_bytes: None,
             train_seconds: None,
         })
+    }
+}
+
+/// The way from one folder to another by their names alone, with `/` between; `None` where they have nothing but the
+/// root in common, since the way would then name the place itself.
+pub fn way(from: &Path, to: &Path) -> Option<String> {
+    let (from, to) = (from.canonicalize().ok()?, to.canonicalize().ok()?);
+    let (from, to): (Vec<_>, Vec<_>) = (from.components().collect(), to.components().collect());
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    if !from[..common].iter().any(|part| matches!(part, Component::Normal(_))) {
+        return None;
+    }
+    let up = from[common..].iter().map(|_| Some(".."));
+    let down = to[common..].iter().map(|part| part.as_os_str().to_str());
+    Some(up.chain(down).collect::<Option<Vec<_>>>()?.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::way;
+
+    #[test]
+    fn the_way_to_a_dataset_is_found_from_the_run() {
+        let lab = tempfile::tempdir().unwrap();
+        let [run, data] = ["runs/a", "volumes/phantom"].map(|name| lab.path().join(name));
+        [&run, &data].map(|folder| std::fs::create_dir_all(folder).unwrap());
+        assert_eq!(way(&run, &data).unwrap(), "../../volumes/phantom");
+        assert_eq!(way(&run, &run.join("../../volumes/phantom/")).unwrap(), "../../volumes/phantom");
+        assert_eq!(way(&data, &data).unwrap(), "");
+        assert_eq!(way(&run, &run.join("missing")), None);
+        #[cfg(unix)]
+        assert_eq!(way(&run, std::path::Path::new("/")), None);
     }
 }

@@ -18,6 +18,7 @@ mod validation;
 
 pub use error::TrainError;
 pub use folder::{LoadedRun, RunFolder, checkpoint_path, load_run};
+pub use manifest::{Manifest, config_sha256};
 pub use plan::{Plan, PlanOptions, Probed, plan};
 pub use probe::{Probe, probe};
 pub use samples::Samples;

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::folder::{LoadedRun, RunFolder};
-use super::manifest::{Manifest, config_sha256};
+use super::manifest::{Manifest, config_sha256, way};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
 use super::recovery::Watch;
@@ -72,6 +72,8 @@ pub struct StepReport {
     pub peak_bytes: Option<u64>,
     /// Peak resident memory of the process so far.
     pub run_peak_bytes: Option<u64>,
+    /// Of the weights after the step: a quick digest, by which two runs are held against each other step by step.
+    pub weights_digest: String,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
     /// f16 only.
@@ -236,8 +238,10 @@ fn fold(
     let experiment = &resolved.experiment;
 
     let mut network = UNet::new(&resolved.plan, experiment.train.seed, &device);
+    let mut start_weights_sha256 = None;
     if let Some(weights) = &options.weights {
         checkpoint::load(weights)?.restore_weights(&mut network, weights)?;
+        start_weights_sha256 = Some(network.weights_sha256());
     }
     let optimizer = Optimizer::new(experiment.train.optimizer, experiment.train.weight_decay);
     let scale = match (resolved.activations, experiment.precision.loss_scale) {
@@ -247,8 +251,9 @@ fn fold(
     };
 
     let folder = RunFolder::take(path, options.resume)?;
-    let mut manifest =
-        Manifest::new(options, &resolved, dataset, store.dataset_digest(), &split, network.parameter_count())?;
+    let mut manifest = Manifest::new(options, &resolved, dataset, store.contents(), &split, network.parameter_count())?;
+    manifest.dataset_from_run = way(path, &options.dataset);
+    manifest.start_weights_sha256 = start_weights_sha256;
     manifest.planned_peak_bytes = watch.as_ref().map(|watch| watch.fit.peak());
     let settings = StepSettings {
         effective: experiment.batch.effective,
