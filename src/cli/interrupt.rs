@@ -13,8 +13,8 @@ pub fn on_first_interrupt() -> &'static AtomicBool {
     let set = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             if let Some(folder) = SCRATCH.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                // Whatever cannot be removed now cannot be helped.
-                let _ = std::fs::remove_dir_all(folder);
+                // More than once, since the work goes on meanwhile and may have put a file into a folder just emptied.
+                (0..5).find(|_| std::fs::remove_dir_all(&folder).is_ok() && !folder.exists());
             }
             // 130: ended by an interrupt, as shells have it. Files are only ever renamed whole, so none is half-written.
             std::process::exit(130);

@@ -119,7 +119,7 @@ fn last_step(record: &Record, stop_after: Option<u64>) -> Result<u64, ReproduceE
     if made == 0 || last > made {
         return refused(
             format!("the run is unfinished, after {made} of {steps} steps"),
-            "ask for --stop-after no more",
+            "ask for no more than that by --stop-after",
         );
     }
     if (1..=last).any(|step| !record.digests.contains_key(&step)) {
