@@ -53,6 +53,7 @@ pub fn again(
     let record = Record::read(&options.run)?;
     let last = last_step(&record, options.stop_after)?;
     repeatable(&record)?;
+    tell_version(&record.manifest, observer);
     let mut config = Config::load(&options.run.join("config.toml"), &[])?;
     let folder = inputs::find(&record, &config, options.data.as_deref())?;
     let dataset = Dataset::open(&folder)?;
@@ -154,6 +155,16 @@ fn repeatable(record: &Record) -> Result<(), ReproduceError> {
         return Err(ReproduceError::run(&record.folder, problem, "train again with this version"));
     }
     Ok(())
+}
+
+/// Bits are promised for one version; another may give the same.
+fn tell_version(manifest: &Manifest, observer: &dyn Observer) {
+    let revision = env!("VOXFIT_GIT_REVISION");
+    if manifest.voxfit != crate::VERSION || manifest.git_revision != revision {
+        let theirs = format!("{} (revision {})", manifest.voxfit, manifest.git_revision);
+        let text = format!("the run was made by voxfit {theirs}, this is {} (revision {revision})", crate::VERSION);
+        observer.event(Event::Notice(text));
+    }
 }
 
 /// On the disk that holds such a run already, or where temporary files go.
