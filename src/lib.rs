@@ -21,6 +21,7 @@ pub mod ops;
 pub mod patch;
 pub mod predict;
 pub mod random;
+pub mod reproduce;
 pub mod shown;
 pub mod train;
 pub mod volume;

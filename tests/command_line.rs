@@ -66,8 +66,23 @@ fn help_lists_the_verbs_that_work() {
         .take_while(|line| !line.trim().is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(listed, ["phantom", "check", "plan", "train", "predict", "evaluate", "devices", "clean", "help"]);
-    for verb in ["phantom", "check", "train", "predict", "evaluate", "devices", "clean"] {
+    assert_eq!(
+        listed,
+        [
+            "phantom",
+            "check",
+            "plan",
+            "train",
+            "predict",
+            "evaluate",
+            "compare",
+            "reproduce",
+            "devices",
+            "clean",
+            "help"
+        ]
+    );
+    for verb in ["phantom", "check", "train", "predict", "evaluate", "compare", "reproduce", "devices", "clean"] {
         let help = output(&[verb, "--help"]);
         let text = stdout(&help);
         assert_eq!(code(&help), 0);
@@ -81,7 +96,7 @@ fn help_lists_the_verbs_that_work() {
 
 #[test]
 fn announced_verbs_say_that_they_are_not_there() {
-    for verb in ["compare", "reproduce", "report", "export", "import"] {
+    for verb in ["report", "export", "import"] {
         assert!(failure(&[verb]).contains(&format!("{verb} is not in this version")));
         assert!(failure(&[verb, "some", "--thing", "-o", "x", "--help"]).contains("not in this version"));
     }
@@ -108,6 +123,9 @@ fn wrong_usage_is_2() {
         &["phantom"],
         &["phantom", "x", "--size", "1,2"],
         &["check"],
+        &["compare", "run"],
+        &["reproduce"],
+        &["reproduce", "run", "--stop-after", "0"],
         &["devices", "-v", "-q"],
         &["devices", "--log-format", "xml"],
     ] {

@@ -8,12 +8,6 @@ use super::Exit;
 
 #[derive(Debug, Subcommand)]
 pub enum Later {
-    /// Compare two runs bit for bit
-    #[command(hide = true, disable_help_flag = true)]
-    Compare(Rest),
-    /// Run a manifest again and compare
-    #[command(hide = true, disable_help_flag = true)]
-    Reproduce(Rest),
     /// Write a page about a run
     #[command(hide = true, disable_help_flag = true)]
     Report(Rest),
@@ -33,8 +27,6 @@ pub struct Rest {
 
 pub fn run(verb: &Later) -> anyhow::Result<Exit> {
     let (name, Rest { rest: _ }) = match verb {
-        Later::Compare(rest) => ("compare", rest),
-        Later::Reproduce(rest) => ("reproduce", rest),
         Later::Report(rest) => ("report", rest),
         Later::Export(rest) => ("export", rest),
         Later::Import(rest) => ("import", rest),

@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod clean;
+mod compare;
 mod devices;
 mod evaluate;
 mod interrupt;
@@ -10,6 +11,7 @@ mod later;
 mod phantom;
 mod plan;
 mod predict;
+mod reproduce;
 mod screen;
 pub mod terminal;
 mod train;
@@ -95,6 +97,8 @@ enum Verb {
     Train(Box<train::TrainArgs>),
     Predict(predict::PredictArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Compare(compare::CompareArgs),
+    Reproduce(reproduce::ReproduceArgs),
     Devices(devices::DevicesArgs),
     Clean(clean::CleanArgs),
     #[command(flatten)]
@@ -116,6 +120,8 @@ pub fn run() -> Exit {
         Verb::Train(args) => train::run(*args, global),
         Verb::Predict(args) => predict::run(args, global),
         Verb::Evaluate(args) => evaluate::run(&args, global),
+        Verb::Compare(args) => compare::run(&args),
+        Verb::Reproduce(args) => reproduce::run(args, global),
         Verb::Devices(args) => devices::run(&args),
         Verb::Clean(args) => clean::run(&args),
         Verb::Later(verb) => later::run(&verb),

@@ -18,8 +18,19 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// Folder of memos under the cache's root.
 pub(super) const MEMO_FOLDER: &str = "digests";
 
-/// The digest of `dataset`; with `cache`, content hashes of unchanged files are taken from a memo there.
-pub(super) fn dataset(dataset: &Dataset, cache: Option<&Path>) -> Result<String, DatasetError> {
+/// SHA-256 of every volume's file, by case id and by what it is of the case (see [`Dataset::volumes`]).
+pub type VolumeDigests = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What a dataset holds, wherever it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// [`Dataset::digest`].
+    pub digest: String,
+    pub volumes: VolumeDigests,
+}
+
+/// The contents of `dataset`; with `cache`, content hashes of unchanged files are taken from a memo there.
+pub(super) fn contents(dataset: &Dataset, cache: Option<&Path>) -> Result<Contents, DatasetError> {
     let memo_path = cache.and_then(|cache| memo_path(cache, &dataset.root));
     let memo = memo_path.as_deref().map(read_memo).unwrap_or_default();
     let files: Vec<&PathBuf> = dataset.cases.iter().flat_map(|case| case.images.iter().chain([&case.label])).collect();
@@ -53,13 +64,18 @@ pub(super) fn dataset(dataset: &Dataset, cache: Option<&Path>) -> Result<String,
         list.into_iter().for_each(|name| text(name));
     }
     text(&format!("{:?}", dataset.ignore));
-    let mut contents = hashed.iter();
+    let mut contents = hashed.into_iter();
+    let mut volumes = VolumeDigests::new();
     for case in &dataset.cases {
         text(&case.id);
         text(&case.images.len().to_string());
-        contents.by_ref().take(case.images.len() + 1).for_each(|file| text(&file.sha256));
+        let named = dataset.volumes(case).zip(contents.by_ref()).map(|((name, _), file)| {
+            text(&file.sha256);
+            (name, file.sha256)
+        });
+        volumes.insert(case.id.clone(), named.collect());
     }
-    Ok(files::hex(&hash.finalize()))
+    Ok(Contents { digest: files::hex(&hash.finalize()), volumes })
 }
 
 /// What identifies a state of a file without reading it.

@@ -15,6 +15,7 @@ pub mod store;
 
 use std::path::{Path, PathBuf};
 
+pub use digest::{Contents, VolumeDigests};
 pub use error::DatasetError;
 
 /// A fault and the case it belongs to (empty where it is the dataset's).
@@ -87,7 +88,7 @@ impl Dataset {
     /// # Errors
     /// A file that cannot be read.
     pub fn digest(&self) -> Result<String, DatasetError> {
-        digest::dataset(self, None)
+        digest::contents(self, None).map(|contents| contents.digest)
     }
 
     /// The same as [`digest`](Self::digest), but the content hash of a file whose path, size, times and inode are as
@@ -96,6 +97,23 @@ impl Dataset {
     /// # Errors
     /// A file that cannot be read. A memo that cannot be written is no error.
     pub fn digest_memoised(&self, cache: &Path) -> Result<String, DatasetError> {
-        digest::dataset(self, Some(cache))
+        self.contents_memoised(cache).map(|contents| contents.digest)
+    }
+
+    /// The digest that [`digest_memoised`](Self::digest_memoised) gives, and those of the volumes that it is made of.
+    ///
+    /// # Errors
+    /// As [`digest_memoised`](Self::digest_memoised).
+    pub fn contents_memoised(&self, cache: &Path) -> Result<Contents, DatasetError> {
+        digest::contents(self, Some(cache))
+    }
+
+    /// The files of `case` by what they are: `image_0000`, `image_0001`, ... for the channels, `image` for one file with
+    /// several channels, and `label`, which comes last.
+    pub fn volumes<'a>(&self, case: &'a Case) -> impl Iterator<Item = (String, &'a Path)> {
+        let all_in_one = case.images.len() == 1 && self.channels.len() > 1;
+        let name = move |channel| if all_in_one { "image".to_owned() } else { format!("image_{channel:04}") };
+        let images = case.images.iter().enumerate().map(move |(channel, path)| (name(channel), path.as_path()));
+        images.chain([("label".to_owned(), case.label.as_path())])
     }
 }

@@ -1,5 +1,6 @@
 //! The U-Net, its plan, and how it starts.
 mod build;
+mod checksum;
 mod init;
 mod parameter;
 pub mod plan;

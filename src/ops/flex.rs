@@ -17,7 +17,7 @@ use super::cpu::upsample::{self, UpsampleShape};
 use super::spec::{AdamwSpec, ConvSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, UpsampleSpec};
 
 /// The tensor with its elements in order from the start of its storage; the same handle where it is already so.
-fn dense(tensor: FlexTensor) -> FlexTensor {
+pub(super) fn dense(tensor: FlexTensor) -> FlexTensor {
     let bytes = tensor.layout().num_elements() * tensor.dtype().size();
     if tensor.is_contiguous() && tensor.layout().start_offset() == 0 && tensor.bytes().len() == bytes {
         tensor

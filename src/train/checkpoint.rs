@@ -3,7 +3,7 @@
 //! Tensors are `weights/NAME` and, in the checkpoint to go on from, `optimizer/STATE/NAME`; all else is JSON in the
 //! file's metadata. The file carries a SHA-256 of its tensors, which is verified on reading.
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -221,6 +221,15 @@ fn read_header(file: &mut fs::File, length: u64) -> Result<(u64, Metadata), Stri
 }
 
 impl Checkpoint {
+    /// The weights by name, with shape and values, names in bytewise order.
+    pub fn weights(&self) -> BTreeMap<&str, (&[usize], &[f32])> {
+        let all = self.tensors.iter();
+        let named = all.filter_map(|(name, (shape, values))| {
+            Some((name.strip_prefix("weights/")?, (shape.as_slice(), values.as_slice())))
+        });
+        named.collect()
+    }
+
     /// Puts the weights into `network`.
     ///
     /// # Errors

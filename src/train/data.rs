@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::TrainError;
-use super::manifest::LeftOut;
+use super::manifest::{LeftOut, Manifest};
 use super::names::Names;
 use super::session::{Event, Observer, Options};
 use crate::config::{Experiment, OnBadCase, resolve};
@@ -51,6 +51,25 @@ impl Data {
         let (dataset, fingerprint, left_out) = opened.map_err(|error| names.hide_in(error))?;
         Ok(Self { shown: names.shown(&dataset), dataset, fingerprint, cache, left_out, names, deadline })
     }
+}
+
+/// The dataset of a run that was made before, without the cases that it left out; and the same by the names it wrote.
+///
+/// # Errors
+/// A folder that holds no such dataset, and faults of cases where the run left none out.
+pub(crate) fn as_recorded(root: &Path, manifest: &Manifest) -> Result<(Dataset, Dataset), DatasetError> {
+    let (found, faults) = Dataset::look(root);
+    let names = match (manifest.anonymous_cases, &found) {
+        (true, Some(dataset)) => Names::numbered(root, &dataset.cases, &check::findings(root, &faults)),
+        _ => Names::default(),
+    };
+    let mut dataset = match found {
+        Some(dataset) if !manifest.left_out_cases.is_empty() => dataset,
+        _ => Dataset::open(root)?,
+    };
+    dataset.cases.retain(|case| !manifest.left_out_cases.iter().any(|left| left.case == names.of(&case.id)));
+    let shown = names.shown(&dataset);
+    Ok((dataset, shown))
 }
 
 /// As [`Data::open`], for what only plans; what is wrong goes to the log.

@@ -1,11 +1,13 @@
 //! `manifest.json`: what a run was made of, enough to say whether another is the same.
+use std::path::{Component, Path};
+
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use super::session::Options;
 use crate::config::{Auto, NormDecision, OnBadCase, Resolved};
-use crate::dataset::Dataset;
 use crate::dataset::split::Split;
+use crate::dataset::{Contents, Dataset, VolumeDigests};
 use crate::files::sha256_hex;
 
 /// Written at the start, again at the end with the digest of the weights.
@@ -30,8 +32,20 @@ pub struct Manifest {
     pub config_sha256: String,
     pub data_sha256: String,
     pub split_sha256: String,
+    /// SHA-256 of the file of every volume of the dataset, by case and channel.
+    #[serde(default)]
+    pub volumes_sha256: VolumeDigests,
+    /// From the run folder to the dataset, where there is such a path; the digests tell whether it is the right one.
+    #[serde(default)]
+    pub dataset_from_run: Option<String>,
+    /// Of the weights that `--weights` started from; none where the seed drew them.
+    #[serde(default)]
+    pub start_weights_sha256: Option<String>,
     pub train_cases: Vec<String>,
     pub validation_cases: Vec<String>,
+    /// Whether cases go by numbers here.
+    #[serde(default)]
+    pub anonymous_cases: bool,
     /// Cases that cannot be used and were to be skipped.
     #[serde(default)]
     pub left_out_cases: Vec<LeftOut>,
@@ -106,12 +120,15 @@ impl Manifest {
         options: &Options,
         resolved: &Resolved,
         dataset: &Dataset,
-        data_sha256: &str,
+        contents: &Contents,
         split: &Split,
         parameters: usize,
     ) -> Result<Self, TrainError> {
         let (train, validation) = (ids(dataset, &split.train), ids(dataset, &split.validation));
         let split_sha256 = sha256_hex(format!("{train:?}{validation:?}").as_bytes());
+        // By the names that are shown, which are in the order of the ids.
+        let ids = dataset.cases.iter().map(|case| case.id.clone());
+        let volumes = ids.zip(contents.volumes.values().cloned()).collect();
         let on_processor = options.device == crate::config::Device::Cpu;
         Ok(Self {
             voxfit: crate::VERSION.to_owned(),
@@ -128,10 +145,14 @@ impl Manifest {
             norm: resolved.norm.clone(),
             seed: resolved.experiment.train.seed,
             config_sha256: config_sha256(resolved)?,
-            data_sha256: data_sha256.to_owned(),
+            data_sha256: contents.digest.clone(),
             split_sha256,
+            volumes_sha256: volumes,
+            dataset_from_run: None,
+            start_weights_sha256: None,
             train_cases: train,
             validation_cases: validation,
+            anonymous_cases: options.anonymous_cases,
             left_out_cases: Vec::new(),
             validation_on_training_cases: split.validates_on_training_cases,
             steps: resolved.experiment.train.steps,
@@ -141,5 +162,37 @@ impl Manifest {
             run_peak_bytes: None,
             train_seconds: None,
         })
+    }
+}
+
+/// The way from one folder to another by their names alone, with `/` between; `None` where they have nothing but the
+/// root in common, since the way would then name the place itself.
+pub fn way(from: &Path, to: &Path) -> Option<String> {
+    let (from, to) = (from.canonicalize().ok()?, to.canonicalize().ok()?);
+    let (from, to): (Vec<_>, Vec<_>) = (from.components().collect(), to.components().collect());
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    if !from[..common].iter().any(|part| matches!(part, Component::Normal(_))) {
+        return None;
+    }
+    let up = from[common..].iter().map(|_| Some(".."));
+    let down = to[common..].iter().map(|part| part.as_os_str().to_str());
+    Some(up.chain(down).collect::<Option<Vec<_>>>()?.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::way;
+
+    #[test]
+    fn the_way_to_a_dataset_is_found_from_the_run() {
+        let lab = tempfile::tempdir().unwrap();
+        let [run, data] = ["runs/a", "volumes/phantom"].map(|name| lab.path().join(name));
+        [&run, &data].into_iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
+        assert_eq!(way(&run, &data).unwrap(), "../../volumes/phantom");
+        assert_eq!(way(&run, &run.join("../../volumes/phantom/")).unwrap(), "../../volumes/phantom");
+        assert_eq!(way(&data, &data).unwrap(), "");
+        assert_eq!(way(&run, &run.join("missing")), None);
+        #[cfg(unix)]
+        assert_eq!(way(&run, std::path::Path::new("/")), None);
     }
 }

@@ -23,9 +23,11 @@ mod session;
 pub mod step;
 mod validation;
 
+pub(crate) use data::as_recorded;
 pub use error::TrainError;
 pub use folder::{LoadedRun, RunFolder, checkpoint_path, load_run};
 pub use foreign::refuse_foreign;
+pub use manifest::{Manifest, config_sha256};
 pub use plan::{Plan, PlanOptions, Probed, plan};
 pub use probe::{Probe, probe};
 pub use samples::Samples;

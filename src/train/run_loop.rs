@@ -83,6 +83,8 @@ impl Loop<'_> {
             return Ok(Some(Outcome::Finished { weights_sha256: saved.state.weights_sha256, mean_dice }));
         }
         saved.restore_optimizer(&mut self.optimizer, &self.network, &path)?;
+        // What the run began with, whatever was given this time: the checkpoint has taken its place.
+        self.manifest.start_weights_sha256 = self.previous().and_then(|manifest| manifest.start_weights_sha256);
         self.scale = saved.loss_scale(self.scale);
         self.step = saved.state.step;
         self.best = saved.state.best;
@@ -206,6 +208,7 @@ impl Loop<'_> {
         let loss_scale = dynamic.then_some(self.scale.scale);
         self.scale.observe(finite);
         self.step += 1;
+        let weights_digest = self.network.weights_digest();
         let seconds = clock.elapsed().as_secs_f64();
         let peak_bytes = meter::peak_of(&self.settings.device);
         self.run_peak = self.run_peak.max(peak_bytes);
@@ -217,6 +220,7 @@ impl Loop<'_> {
             samples_per_second: self.settings.effective as f64 / seconds,
             peak_bytes,
             run_peak_bytes: self.run_peak,
+            weights_digest,
             gradient_norm: norm,
             loss_scale,
             skipped: !finite,

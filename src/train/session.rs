@@ -5,7 +5,7 @@ use std::time::Duration;
 
 pub(super) use super::data::Data;
 use super::folder::{LoadedRun, RunFolder, Series};
-use super::manifest::{Manifest, config_sha256};
+use super::manifest::{Manifest, config_sha256, way};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
 use super::recovery::Watch;
@@ -82,6 +82,8 @@ pub struct StepReport {
     pub peak_bytes: Option<u64>,
     /// Peak resident memory of the process so far.
     pub run_peak_bytes: Option<u64>,
+    /// Of the weights after the step: a quick digest, by which two runs are held against each other step by step.
+    pub weights_digest: String,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
     /// f16 only.
@@ -244,8 +246,10 @@ pub(super) fn fold(
     let experiment = &resolved.experiment;
 
     let mut network = UNet::new(&resolved.plan, experiment.train.seed, &device);
+    let mut start_weights_sha256 = None;
     if let Some(weights) = &options.weights {
         checkpoint::load(weights)?.restore_weights(&mut network, weights)?;
+        start_weights_sha256 = Some(network.weights_sha256());
     }
     let optimizer = Optimizer::new(experiment.train.optimizer, experiment.train.weight_decay);
     let scale = match (resolved.activations, experiment.precision.loss_scale) {
@@ -255,9 +259,10 @@ pub(super) fn fold(
     };
 
     let folder = RunFolder::take(path, options.resume)?;
-    let mut manifest =
-        Manifest::new(options, &resolved, shown, store.dataset_digest(), &split, network.parameter_count())?;
+    let mut manifest = Manifest::new(options, &resolved, shown, store.contents(), &split, network.parameter_count())?;
     manifest.left_out_cases.clone_from(&data.left_out);
+    manifest.dataset_from_run = way(path, &options.dataset);
+    manifest.start_weights_sha256 = start_weights_sha256;
     manifest.planned_peak_bytes = watch.as_ref().map(|watch| watch.fit.peak());
     let settings = StepSettings {
         effective: experiment.batch.effective,

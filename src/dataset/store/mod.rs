@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::prepare::{self, Preparation};
-use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, parallel, read};
+use super::{Case, Contents, DEFAULT_MEMORY, Dataset, DatasetError, parallel, read};
 use crate::{files, volume, zyx};
 
 pub use patch::StoredCase;
@@ -29,7 +29,7 @@ const RESIDENT_LOCATIONS: u64 = 1 << 24;
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    dataset_digest: String,
+    contents: Contents,
     cases: Vec<StoredCase>,
     /// Held as long as the store is open, so that [`clean`] leaves the folder alone.
     _in_use: Option<File>,
@@ -87,8 +87,8 @@ impl Store {
                 "make a new plan for this dataset",
             ));
         }
-        let dataset_digest = dataset.digest_memoised(root)?;
-        let key = key(&dataset_digest, preparation);
+        let contents = dataset.contents_memoised(root)?;
+        let key = key(&contents.digest, preparation);
         let folder = root.join(&key);
         files::make_private(root).map_err(DatasetError::cache(root))?;
         files::make_private(&folder).map_err(DatasetError::cache(&folder))?;
@@ -104,7 +104,7 @@ impl Store {
             // Another process may have prepared them while this one waited.
             todo = missing();
             root::remove_leftovers(&folder);
-            root::describe(&folder, dataset, &dataset_digest, preparation).map_err(DatasetError::cache(&folder))?;
+            root::describe(&folder, dataset, &contents.digest, preparation).map_err(DatasetError::cache(&folder))?;
             for &index in todo.iter().filter(|&&index| path(index).exists()) {
                 tracing::warn!("prepared volume {key}/{index:05}.{} is damaged and is made anew", root::CASE_ENDING);
             }
@@ -138,7 +138,7 @@ impl Store {
         let share = kept.div_ceil(RESIDENT_LOCATIONS).max(1);
         let open = |(index, header)| StoredCase::open(path(index), header, share);
         let cases = headers.into_iter().enumerate().map(open).collect::<Result<Vec<_>, DatasetError>>()?;
-        Ok(Self { folder, dataset_digest, cases, _in_use: in_use })
+        Ok(Self { folder, contents, cases, _in_use: in_use })
     }
 
     /// In the dataset's order.
@@ -153,7 +153,12 @@ impl Store {
 
     /// [`Dataset::digest`] of what was prepared.
     pub fn dataset_digest(&self) -> &str {
-        &self.dataset_digest
+        &self.contents.digest
+    }
+
+    /// Digests of what was prepared.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
     }
 }
 
