@@ -318,7 +318,7 @@ fn an_unfinished_run_is_reproduced_as_far_as_its_record_goes() {
     lab.write("a/manifest.json", manifest.replace(&digest, "").as_bytes());
     let metrics = fs::read_to_string(lab.path("a/metrics.jsonl")).unwrap();
     let cut = metrics.find("\"step\":6,").unwrap() + 20;
-    lab.write("a/metrics.jsonl", metrics[..cut].as_bytes());
+    lab.write("a/metrics.jsonl", &metrics.as_bytes()[..cut]);
     let (code, text) = said(&lab, &["reproduce", "a"]);
     assert!(code == 0 && text.contains("first 5 of 9 steps") && !text.contains("weights_sha256"), "{text}");
     assert_eq!(said(&lab, &["reproduce", "a", "--stop-after", "4"]).0, 0);

@@ -187,7 +187,7 @@ mod tests {
     fn the_way_to_a_dataset_is_found_from_the_run() {
         let lab = tempfile::tempdir().unwrap();
         let [run, data] = ["runs/a", "volumes/phantom"].map(|name| lab.path().join(name));
-        [&run, &data].into_iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
+        [&run, &data].iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
         assert_eq!(way(&run, &data).unwrap(), "../../volumes/phantom");
         assert_eq!(way(&run, &run.join("../../volumes/phantom/")).unwrap(), "../../volumes/phantom");
         assert_eq!(way(&data, &data).unwrap(), "");
