@@ -22,6 +22,7 @@ pub mod patch;
 pub mod predict;
 pub mod random;
 pub mod shown;
+mod stack;
 pub mod train;
 pub mod volume;
 
