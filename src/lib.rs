@@ -23,6 +23,7 @@ pub mod predict;
 pub mod random;
 pub mod reproduce;
 pub mod shown;
+mod stack;
 pub mod train;
 pub mod volume;
 

@@ -10,9 +10,10 @@ use super::validate::{Fault, validate};
 use super::{ConfigError, Experiment, Place, expand, keys};
 use crate::files::read_at_most;
 use crate::shown;
+use crate::stack::with_room;
 
 /// A configuration file is text a person writes; more is a mistake. One with every value in it has 4 KiB.
-const MAX_FILE_BYTES: u64 = 256 << 10;
+const MAX_FILE_BYTES: u64 = 64 << 10;
 /// Bytes of a dotted path and tables in each other, beyond which a key is none of ours: where it stands is not kept.
 const MAX_PATH: usize = 200;
 const MAX_DEPTH: usize = 8;
@@ -88,6 +89,11 @@ impl Config {
     /// # Errors
     /// As [`Config::load`], without those of reading.
     pub fn parse(text: &str, path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
+        with_room(text.len(), || Self::parse_here(text, path, overrides))
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), problem: error.to_string() })?
+    }
+
+    fn parse_here(text: &str, path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
         let source = Source::new(text, path)?;
         let mut experiment: Experiment = toml::from_str(text).map_err(|error| source.explain(&error))?;
         let mut table: toml::Table = toml::from_str(text).map_err(|error| source.explain(&error))?;
@@ -226,7 +232,7 @@ impl<'a> Source<'a> {
 }
 
 /// Where every key of `table` stands that could be one of ours: under a long name there may be many, and a file of a
-/// quarter of a megabyte would take gigabytes of paths.
+/// small file would take a great deal of memory for their paths.
 fn collect(
     prefix: &str,
     table: &DeTable<'_>,

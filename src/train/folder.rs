@@ -12,9 +12,10 @@ use crate::dataset::fingerprint::{Fingerprint, Intensities};
 use crate::dataset::prepare::Preparation;
 use crate::files::{is_leftover, make_private, private_options, read_at_most, write_bytes_privately, write_privately};
 use crate::network::plan::NetworkPlan;
+use crate::stack::with_room;
 
-/// Bytes of `plan.toml`; 65535 classes take less.
-const MAX_PLAN: u64 = 8 << 20;
+/// Bytes of `plan.toml`; a thousand classes take less.
+const MAX_PLAN: u64 = 256 << 10;
 
 /// A run folder held by this process. It and all in it are their owner's alone: weights and figures come from patients.
 #[derive(Debug)]
@@ -81,7 +82,9 @@ pub fn load_run(folder: &Path) -> Result<LoadedRun, TrainError> {
     })?;
     let damaged = |problem: &str| TrainError::run(&path, problem, "train again, or restore the file from a backup");
     let text = String::from_utf8(bytes).map_err(|_| damaged("not UTF-8 text"))?;
-    let plan: LoadedRun = toml::from_str(&text).map_err(|error| damaged(error.message()))?;
+    let plan =
+        with_room(text.len(), || toml::from_str::<LoadedRun>(&text)).map_err(|error| damaged(&error.to_string()))?;
+    let plan = plan.map_err(|error| damaged(error.message()))?;
     plan.check().map_err(|problem| damaged(&problem))?;
     Ok(plan)
 }

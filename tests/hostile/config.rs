@@ -11,7 +11,7 @@ use crate::allocation::{alone, measured};
 use crate::damage::{fuzz, run};
 
 /// Bytes that a configuration of some kilobytes may take.
-const MOST: usize = 16 << 20;
+const MOST: usize = 64 << 20;
 
 const WORDS: &[&str] = &[
     "[data]\n",
@@ -163,11 +163,14 @@ fn odd_settings_are_read_or_refused() {
     });
 }
 
-/// A quarter of a megabyte, the most that is read, made to be as dear as possible.
+/// What a bracket that is not closed looks like among others.
+pub const NEVER_CLOSED: &str = "a = [{1, 1, 1], [2, 2, 2], [2, 2, 1]]\ns = 3\n[b]\nm = 2\n, 64, 32]\n";
+
+/// 64 KiB, the most that is read, made to be as dear as possible.
 #[test]
 fn large_configurations_take_little() {
     let _alone = alone();
-    let most = 256 << 10;
+    let most = 64 << 10;
     let fill = |head: &str, each: &dyn Fn(usize) -> String| {
         let mut text = head.to_owned();
         for number in 0.. {
@@ -186,6 +189,8 @@ fn large_configurations_take_little() {
         ("many tables", fill("", &|number| format!("[t{number}]\n"))),
         ("one long key", format!("{long}=1")),
         ("one long string", format!("[data]\ndataset = \"{long}\"")),
+        // Found by damaging files: the reader goes deeper for each, without its bound, until the stack is at its end.
+        ("brackets never closed", fill("", &|_| NEVER_CLOSED.into())),
         ("arrays in arrays", format!("a={}", "[".repeat(most - 2))),
         ("tables in tables", format!("a={}", "{a=".repeat(most / 3 - 2))),
         (

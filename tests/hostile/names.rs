@@ -26,7 +26,7 @@ fn odd() -> Lab {
     description["labels"]["1"] = format!("=1+1{ODD}").into();
     for kind in ["image", "label"] {
         let path = format!("data/{kind}sTr/");
-        for (old, new) in [("phantom_000", "@a\u{1b}[2J\u{9b}b"), ("phantom_001", "-b\nc"), ("phantom_002", "=c\td")] {
+        for (old, new) in [("phantom_004", "@a\u{1b}[2J\u{9b}b"), ("phantom_001", "-b\nc"), ("phantom_002", "=c\td")] {
             fs::rename(lab.path(&format!("{path}{old}.nii.gz")), lab.path(&format!("{path}{new}.nii.gz"))).unwrap();
             for entry in description["training"].as_array_mut().unwrap() {
                 let renamed = entry[kind].as_str().unwrap().replace(old, new);

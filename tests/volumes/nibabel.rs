@@ -115,11 +115,11 @@ fn pixdim_alone_is_the_standards_method_one() {
 #[test]
 fn metres_and_micrometres_become_mm() {
     // In metres and micrometres the file's own numbers are others, so that the spacing is one that is read.
-    for (units, unit, written) in [(1, 1e3, 0.015625), (2, 1.0, 1.0), (3, 1e-3, 64.0), (0, 1.0, 1.0)] {
+    for (units, unit, numbers) in [(1, 1e3, 0.015625), (2, 1.0, 1.0), (3, 1e-3, 64.0), (0, 1.0, 1.0)] {
         let mut raw = Raw::new();
         raw.units = units;
-        raw.srow.iter_mut().flatten().for_each(|value| *value *= written);
-        let factor = unit * written;
+        raw.srow.iter_mut().flatten().for_each(|value| *value *= numbers);
+        let factor = unit * numbers;
         let (_folder, path) = file("case.nii", &raw.bytes());
         let header = read_header(&path).unwrap();
         let expected = [factor, 2.0 * factor, 3.0 * factor];
@@ -129,7 +129,7 @@ fn metres_and_micrometres_become_mm() {
         // The file's own numbers go back unchanged.
         let out = path.with_file_name("out.nii");
         write_labels(&out, read_labels(&path).unwrap().data.view(), &header.native).unwrap();
-        let again = nifti::NiftiHeader::from_file(&out).unwrap();
-        assert_eq!((i32::from(again.xyzt_units), again.srow_z[2]), (units, 3.0 * written as f32));
+        let written = nifti::NiftiHeader::from_file(&out).unwrap();
+        assert_eq!((i32::from(written.xyzt_units), written.srow_z[2]), (units, 3.0 * numbers as f32));
     }
 }
