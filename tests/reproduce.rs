@@ -95,7 +95,7 @@ fn another_seed_parts_at_the_first_step_and_a_longer_schedule_at_the_second() {
     train(&lab, "long", &["--steps", "4"]);
     let (code, found) = compared(&lab, "a", "seed");
     assert_eq!((code, &found["first_differing_step"], &found["same_weights"]), (3, &json!(1), &json!(false)));
-    assert_eq!(keys(&found, true), ["train.seed", "split_sha256"]);
+    assert_eq!(keys(&found, true), ["data.split_seed", "train.seed", "split_sha256"]);
     assert_eq!((&found["same_configuration"], &found["same_data"]), (&json!(false), &json!(true)));
     assert_eq!((&found["same_split"], &found["same_version"]), (&json!(false), &json!(true)));
     let tensors = found["differing_tensors"].as_array().unwrap();

@@ -166,8 +166,9 @@ impl Manifest {
 }
 
 /// The way from one folder to another by their names alone, with `/` between; `None` where they have nothing but the
-/// root in common, since the way would then name the place itself.
-pub fn way(from: &Path, to: &Path) -> Option<String> {
+/// root in common, since the way would then name the place itself, and where it names a folder that is not `written` in
+/// the configuration: folders can be called after patients.
+pub fn way(from: &Path, to: &Path, written: &str) -> Option<String> {
     let (from, to) = (from.canonicalize().ok()?, to.canonicalize().ok()?);
     let (from, to): (Vec<_>, Vec<_>) = (from.components().collect(), to.components().collect());
     let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
@@ -175,7 +176,8 @@ pub fn way(from: &Path, to: &Path) -> Option<String> {
         return None;
     }
     let up = from[common..].iter().map(|_| Some(".."));
-    let down = to[common..].iter().map(|part| part.as_os_str().to_str());
+    let named = |name: &&str| written.split(['/', '\\']).any(|part| part == *name);
+    let down = to[common..].iter().map(|part| part.as_os_str().to_str().filter(named));
     Some(up.chain(down).collect::<Option<Vec<_>>>()?.join("/"))
 }
 
@@ -188,11 +190,13 @@ mod tests {
         let lab = tempfile::tempdir().unwrap();
         let [run, data] = ["runs/a", "volumes/phantom"].map(|name| lab.path().join(name));
         [&run, &data].iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
-        assert_eq!(way(&run, &data).unwrap(), "../../volumes/phantom");
-        assert_eq!(way(&run, &run.join("../../volumes/phantom/")).unwrap(), "../../volumes/phantom");
-        assert_eq!(way(&data, &data).unwrap(), "");
-        assert_eq!(way(&run, &run.join("missing")), None);
+        let written = "../volumes/phantom";
+        assert_eq!(way(&run, &data, written).unwrap(), "../../volumes/phantom");
+        assert_eq!(way(&run, &data, "${DATA}/phantom"), None);
+        assert_eq!(way(&run, &run.join("../../volumes/phantom/"), written).unwrap(), "../../volumes/phantom");
+        assert_eq!(way(&data, &data, written).unwrap(), "");
+        assert_eq!(way(&run, &run.join("missing"), written), None);
         #[cfg(unix)]
-        assert_eq!(way(&run, std::path::Path::new("/")), None);
+        assert_eq!(way(&run, std::path::Path::new("/"), written), None);
     }
 }

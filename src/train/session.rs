@@ -261,7 +261,7 @@ pub(super) fn fold(
     let folder = RunFolder::take(path, options.resume)?;
     let mut manifest = Manifest::new(options, &resolved, shown, store.contents(), &split, network.parameter_count())?;
     manifest.left_out_cases.clone_from(&data.left_out);
-    manifest.dataset_from_run = way(path, &options.dataset);
+    manifest.dataset_from_run = way(path, &options.dataset, &experiment.data.dataset);
     manifest.start_weights_sha256 = start_weights_sha256;
     manifest.planned_peak_bytes = watch.as_ref().map(|watch| watch.fit.peak());
     let settings = StepSettings {
