@@ -44,10 +44,8 @@ impl GradientSink {
 
     /// Samples of a batch that are to be added together.
     pub(super) fn shares(&self, batch: usize) -> Vec<Range<usize>> {
-        match self.lock().per_sample {
-            true => (0..batch).map(|sample| sample..sample + 1).collect(),
-            false => vec![0..batch],
-        }
+        let share = if self.lock().per_sample { 1 } else { batch.max(1) };
+        (0..batch).step_by(share).map(|sample| sample..sample + share).collect()
     }
 
     /// Adds the gradient of the next sample, or of the next pass's samples, which `add` adds to a sum it is given; `zeros`
