@@ -52,12 +52,25 @@ pub fn conv_input_gradient<B: Backend>(
     input_size: [usize; 3],
 ) -> FloatTensor<B> {
     let dtype = gradient.dtype();
+    let weights = widened::<B>(weights, spec);
     let options = conv_options(&weights.shape(), spec);
     let [z, y, x] = input_size;
     let input = Shape::new([gradient.shape()[0], weights.shape()[1], z, y, x]);
     // Only the shape of the input is read.
     let input = B::float_expand(B::float_zeros(Shape::new([1; 5]), &gradient.device(), dtype.into()), input);
     B::conv3d_x_backward(input, cast::<B>(weights, dtype), gradient, options)
+}
+
+/// The weights with a zero on both sides along axes where a kernel of 1 steps by 2. The convolution is the same; Burn
+/// 0.22.1's gradient of the input is wrong for a kernel narrower than its stride on Vulkan (`tests/vulkan.rs`).
+fn widened<B: Backend>(mut weights: FloatTensor<B>, spec: ConvSpec) -> FloatTensor<B> {
+    for axis in [2, 3, 4] {
+        if weights.shape()[axis] < spec.stride[axis - 2] {
+            let zeros = B::float_zeros(weights.shape(), &weights.device(), weights.dtype().into());
+            weights = B::float_cat(vec![zeros.clone(), weights, zeros], axis);
+        }
+    }
+    weights
 }
 
 fn part_of<B: Backend>(tensor: FloatTensor<B>, axis: usize, range: &Range<usize>) -> FloatTensor<B> {
