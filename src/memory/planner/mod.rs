@@ -71,7 +71,8 @@ pub fn set_levers(resolved: &mut Resolved, written: &Experiment, room: &Room) ->
         Box::new(Short {
             written: written.memory.budget,
             budget: room.budget.unwrap_or(u64::MAX),
-            smallest: smallest.map(|smallest| *smallest),
+            // What is too large by far was not laid out; what is said of it is what a budget of that size would hold.
+            smallest: smallest.map(|found| Fit::of(&shape, found.levers, room.program, None).unwrap_or(*found)),
             least: Fit::of(&shape, least, room.program, None),
         })
     })?;
