@@ -319,6 +319,8 @@ fn set_levers(resolved: &mut Resolved, options: &Options) -> Result<Option<(Fit,
         return Ok(None);
     }
     let written = &options.config.experiment;
+    // What looking through the cases has left behind is none of the run's.
+    pool::release();
     let room = Room::here(written);
     Ok(Some((planner::set_levers(resolved, written, &room)?, room)))
 }

@@ -52,6 +52,16 @@ pub fn release() {
     }
 }
 
+/// Lets the system's allocator give large blocks back as soon as they are free, whichever thread had them. By default it
+/// learns from the first large blocks to keep as much, a volume for each thread, and gives that back on no request.
+pub fn keep_nothing_large() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it sets a number that the allocator reads under its own lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
+
 /// Sets where blocks come to lie from now on. What is best depends on the step; a rehearsal tells.
 pub fn set_arena(arena: Arena) {
     spans().arena = arena;
