@@ -122,7 +122,7 @@ fn convolution_is_the_default_s() {
 
             let sums = || (random("weight sum", &weights.shape(), DType::F32), random("bias sum", &[to], DType::F32));
             let (weight_sum, bias_sum) = sums();
-            // Of one sample more than the first, and of all: a share of a batch is a batch.
+            // In two shares of the batch, which come to what the batch at once does.
             let (from, gradient_of) = (input.clone(), gradient.clone());
             let (w, b) = Flex::volume_conv_parameter_gradient(
                 from.clone(),

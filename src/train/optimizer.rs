@@ -43,6 +43,11 @@ impl Optimizer {
         }
     }
 
+    /// Whether there is a state to move, from updates made here or before a checkpoint.
+    pub fn has_state(&self) -> bool {
+        !self.state.is_empty()
+    }
+
     /// What each parameter's state tensors are called.
     pub fn state_names(&self) -> &'static [&'static str] {
         match self.rule {

@@ -230,7 +230,10 @@ impl Loop<'_> {
     /// Puts what stays from step to step into a pool of its own.
     fn settle(&mut self) {
         self.keep = None;
-        self.optimizer.reserve(&self.network.parameters);
+        if self.optimizer.has_state() {
+            // Out of the old pool, so that it can go.
+            self.optimizer.reserve(&self.network.parameters);
+        }
         pool::release();
         if let Some(watch) = &self.watch {
             pool::set_arena(watch.fit.step.arena);

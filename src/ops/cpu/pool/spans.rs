@@ -173,7 +173,7 @@ impl Spans {
         if self.free.count == PIECES || self.owned.count == PIECES {
             return None;
         }
-        if self.fill() {
+        if self.fill(size) {
             return Some(());
         }
         let end = self.owned.as_slice().last().map_or(HOME, |(start, size)| start + size);
@@ -196,8 +196,10 @@ impl Spans {
         Some(())
     }
 
-    /// Asks the system for what the arena lacks; false where it lacks nothing, or cannot be had.
-    fn fill(&mut self) -> bool {
+    /// Asks the system for what the arena lacks, or where that is refused for as much as a block of `size` bytes needs, on
+    /// the side where the block is to lie, so that it lies where it would in the whole arena. False where the arena lacks
+    /// nothing, or nothing can be had.
+    fn fill(&mut self, size: usize) -> bool {
         let (mut at, end) = (HOME, HOME + self.arena.bytes);
         let mut filled = false;
         while at < end {
@@ -209,20 +211,39 @@ impl Spans {
                 continue;
             }
             let until = self.owned.as_slice().get(after).map_or(end, |piece| piece.0.min(end));
-            match (self.pages.map)(at, until - at) {
-                Some(start) if start == at && self.free.count < PIECES && self.owned.count < PIECES => {
-                    self.owned.insert(at, until - at);
-                    self.free.insert(at, until - at);
-                    filled = true;
-                }
-                elsewhere => {
-                    elsewhere.inspect(|start| (self.pages.unmap)(*start, until - at));
-                    return filled;
-                }
+            if !self.own(at, until) {
+                return filled || self.fill_side(at, until, size);
             }
+            filled = true;
             at = until;
         }
         filled
+    }
+
+    /// As much of a gap in the arena as a block needs, at the end where it is to lie.
+    fn fill_side(&mut self, at: usize, until: usize, size: usize) -> bool {
+        match size.checked_next_multiple_of(REGION) {
+            Some(needed) if needed < until - at => match size >= self.arena.border {
+                true => self.own(at, at + needed),
+                false => self.own(until - needed, until),
+            },
+            _ => false,
+        }
+    }
+
+    /// Asks the system for the pages from `at` to `until`; false where it has others or none.
+    fn own(&mut self, at: usize, until: usize) -> bool {
+        match (self.pages.map)(at, until - at) {
+            Some(start) if start == at && self.free.count < PIECES && self.owned.count < PIECES => {
+                self.owned.insert(at, until - at);
+                self.free.insert(at, until - at);
+                true
+            }
+            elsewhere => {
+                elsewhere.inspect(|start| (self.pages.unmap)(*start, until - at));
+                false
+            }
+        }
     }
 
     pub fn release(&mut self) {
@@ -321,6 +342,24 @@ mod tests {
             spans.release();
             prop_assert_eq!(spans.owned.count, 0);
         }
+    }
+
+    /// Where the system has not the whole arena to give yet, blocks come to lie where they would in it.
+    #[test]
+    fn an_arena_in_pieces_has_the_same_places() {
+        let reluctant = Pages { map: |place, size| (size <= 3 * REGION).then_some(place), unmap: |_, _| () };
+        let generous = Pages { map: |place, _| Some(place), unmap: |_, _| () };
+        let places = |pages| {
+            let mut spans = Box::new(Spans::new(pages));
+            spans.arena = Arena { bytes: 12 * REGION, border: REGION };
+            let sizes = [REGION / 4, 2 * REGION, REGION / 2, REGION, REGION / 2, 3 * REGION, REGION / 4];
+            let places = sizes.map(|size| spans.take(size).unwrap());
+            (places, spans.owned.total())
+        };
+        let (whole, owned) = places(generous);
+        let (pieces, less) = places(reluctant);
+        assert_eq!(pieces, whole);
+        assert!(less < owned, "{less} {owned}");
     }
 
     /// A step like the last one needs nothing new, and what is larger than any gap only what it lacks.
