@@ -82,3 +82,27 @@ fn a_probe_finds_what_was_predicted() {
     );
     assert_eq!(probe["corrected"], false);
 }
+
+/// The budget is a cap: a run ends as it would without one where the system gives no more than that.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_fits_a_limit_of_its_budget() {
+    let lab = Lab::new();
+    lab.done(&["phantom", "large", "--cases", "5", "--size", "64,64,64", "--classes", "2"]);
+    let sets = ["network.patch=[64,64,64]", "network.features=32", "train.validate_every=100", "batch.effective=2"];
+    let sets = sets.map(|set| format!("--set {set}")).join(" ");
+    let train = |run: &str, before: &str, memory: &str| {
+        let output = lab.shell(&format!(
+            "{before} exec \"$VOXFIT\" -q train c.toml --data large --run {run} --steps 2 --memory {memory} {sets}"
+        ));
+        assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+        common::digest_of(&common::stdout(&output))
+    };
+    let free = train("free", "", "4GiB");
+    let planned = lab.json("free/manifest.json")["planned_peak_bytes"].as_u64().unwrap();
+    // Less than was planned with all the room, so that levers are used, and nothing was prepared before.
+    let budget = (planned * 9 / 10) >> 10;
+    let tight = train("tight", &format!("rm -r cache; ulimit -d {budget};"), &format!("{budget}KiB"));
+    assert_eq!(tight, free);
+    assert!(lab.json("tight/manifest.json")["run_peak_bytes"].as_u64().unwrap() <= budget << 10);
+}

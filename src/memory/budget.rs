@@ -1,6 +1,7 @@
 //! How much the process may hold.
 use super::machine;
 use super::meter;
+use crate::config::{Auto, ByteSize};
 
 /// Left to the system and to other programs where the budget is `auto`, in bytes: a sixteenth of what is there, at least
 /// this.
@@ -15,15 +16,28 @@ pub fn automatic() -> Option<u64> {
         let reserve = RESERVE.max(available / 16);
         available.saturating_sub(reserve).saturating_add(held)
     });
-    // What is mapped counts against these, not what is resident: the process as it is now comes off.
+    left.into_iter().chain(limited()).min()
+}
+
+/// A budget as it is written, or less where the system's limits on the process are less; else the automatic one.
+pub fn of(written: Auto<ByteSize>) -> Option<u64> {
+    match written {
+        Auto::Value(budget) => limited().into_iter().chain([budget.0]).min(),
+        Auto::Auto => automatic(),
+    }
+}
+
+/// What the limits on the process's address space and data leave it, itself as it is now included.
+fn limited() -> Option<u64> {
+    // Threads have their stacks from now on: what is mapped counts, not what is resident.
+    rayon::current_num_threads();
+    let held = meter::resident_bytes().unwrap_or(0);
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let limited =
-        ["Max data size", "Max address space"].into_iter().zip(["VmData:", "VmSize:"]).filter_map(|(limit, used)| {
-            let limit = soft_limit(&limits, limit)?;
-            let used = meter::status_field(used)?;
-            Some(limit.saturating_sub(used).saturating_add(held))
-        });
-    left.into_iter().chain(limited).min()
+    let left = |limit: &str, used: &str| {
+        let limit = soft_limit(&limits, limit)?;
+        Some(limit.saturating_sub(meter::status_field(used)?).saturating_add(held))
+    };
+    [left("Max data size", "VmData:"), left("Max address space", "VmSize:")].into_iter().flatten().min()
 }
 
 /// A line of `/proc/self/limits`: name, soft limit, hard limit, unit.

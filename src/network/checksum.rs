@@ -5,18 +5,14 @@
 //! stretches' hashes in their order. So the digest is the same for any number of threads and on any machine.
 use rayon::prelude::*;
 
+use super::parameter::little_endian;
+
 /// Values hashed together.
 const STRETCH: usize = 1 << 16;
 
 /// The hashes of a tensor's stretches.
 pub fn stretches(values: &[f32]) -> Vec<u64> {
-    let hash = |stretch: &[f32]| {
-        if cfg!(target_endian = "little") {
-            return xxh64(bytemuck::cast_slice(stretch));
-        }
-        let bytes: Vec<u8> = stretch.iter().flat_map(|value| value.to_le_bytes()).collect();
-        xxh64(&bytes)
-    };
+    let hash = |stretch: &[f32]| xxh64(&little_endian(stretch));
     // Most tensors are small, and handing work to threads costs more than hashing them.
     match values.len() {
         0..=STRETCH => values.chunks(STRETCH).map(hash).collect(),

@@ -1,9 +1,11 @@
 //! Named numbers: what is learnt, and what a batch norm remembers.
+use std::borrow::Cow;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
 use crate::files::hex;
-use crate::ops::GradientSink;
+use crate::ops::{GradientSink, HostView};
 
 /// One learnt tensor, in f32, flat; the shape is what it means.
 #[derive(Clone, Debug)]
@@ -64,7 +66,7 @@ impl Parameter {
 
 /// A tensor's values on the host, in f32.
 pub fn host(tensor: &Tensor<1>) -> Vec<f32> {
-    tensor.to_data().convert::<f32>().try_into_vec().unwrap_or_default()
+    HostView::of(tensor).values().into_owned()
 }
 
 /// A remembered tensor that is not learnt: a batch norm's running mean or variance.
@@ -76,15 +78,22 @@ pub struct Buffer {
 
 /// SHA-256 over named f32 tensors, names in bytewise order: each as u32 name length, name, u32 rank, u64 sizes, f32
 /// values, all little-endian.
-pub fn weights_sha256<'a>(tensors: impl Iterator<Item = (&'a str, Vec<usize>, Vec<f32>)>) -> String {
+pub fn weights_sha256<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize], Cow<'a, [f32]>)>) -> String {
     let mut tensors: Vec<_> = tensors.collect();
     tensors.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
     let mut digest = WeightsDigest::new();
     for (name, shape, values) in tensors {
-        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
-        digest.add(name, &shape, &bytes);
+        digest.add(name, shape, &little_endian(&values));
     }
     digest.finish()
+}
+
+/// The bytes of values as files and digests have them.
+pub fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        return Cow::Borrowed(bytemuck::cast_slice(values));
+    }
+    Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }
 
 /// The digest of [`weights_sha256`], tensor after tensor.
@@ -121,7 +130,8 @@ mod tests {
     /// print(hashlib.sha256(p(b'a.weight',[1,2],[1.5,-2.0])+p(b'b',[1],[0.25])).hexdigest())"
     #[test]
     fn digest_is_the_documented_one() {
-        let tensors = [("b", vec![1], vec![0.25]), ("a.weight", vec![1, 2], vec![1.5, -2.0])];
+        let tensors: [(&str, &[usize], _); 2] =
+            [("b", &[1], vec![0.25].into()), ("a.weight", &[1, 2], vec![1.5, -2.0].into())];
         assert_eq!(
             weights_sha256(tensors.into_iter()),
             "c993605ab57b6b6431d7a331153b8935a4a1d23968fdfbfcb3cb13261c3791fa"

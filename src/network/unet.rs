@@ -3,6 +3,7 @@
 //! Encoder stage i: two times (convolution, norm, LeakyReLU), the first with the stage's stride. Decoder level i (from the
 //! deepest up): transposed convolution to stage i's size, concatenation behind it of stage i's output, two times
 //! (convolution, norm, LeakyReLU), and a 1x1x1 convolution to the classes, the head.
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor};
@@ -12,7 +13,7 @@ use super::checksum::{Hashed, stretches, weights_digest};
 use super::parameter::{Buffer, Parameter, weights_sha256};
 use super::plan::NetworkPlan;
 use super::statistics::BatchStatistics;
-use crate::ops::{self, Activation, Affine, ParameterSinks};
+use crate::ops::{self, Activation, Affine, HostView, ParameterSinks};
 
 /// LeakyReLU's slope below zero.
 pub const SLOPE: f32 = 0.01;
@@ -194,8 +195,12 @@ impl UNet {
 
     /// Digest of all parameters and buffers; see [`weights_sha256`].
     pub fn weights_sha256(&self) -> String {
-        let parameters = self.parameters.iter().map(|p| (p.name.as_str(), p.shape.clone(), p.values()));
-        let buffers = self.buffers.iter().map(|b| (b.name.as_str(), vec![b.values.len()], b.values.clone()));
+        let views: Vec<HostView> = self.parameters.iter().map(|parameter| HostView::of(&parameter.value)).collect();
+        let parameters =
+            self.parameters.iter().zip(&views).map(|(p, view)| (p.name.as_str(), &p.shape[..], view.values()));
+        let lengths: Vec<[usize; 1]> = self.buffers.iter().map(|buffer| [buffer.values.len()]).collect();
+        let buffers = self.buffers.iter().zip(&lengths);
+        let buffers = buffers.map(|(buffer, length)| (buffer.name.as_str(), &length[..], Cow::from(&buffer.values)));
         weights_sha256(parameters.chain(buffers))
     }
 
@@ -204,7 +209,7 @@ impl UNet {
         let parameters = self.parameters.iter().map(|parameter| Hashed {
             name: &parameter.name,
             shape: &parameter.shape,
-            stretches: ops::read(&parameter.value, stretches),
+            stretches: stretches(&HostView::of(&parameter.value).values()),
         });
         let lengths: Vec<[usize; 1]> = self.buffers.iter().map(|buffer| [buffer.values.len()]).collect();
         let buffers = self.buffers.iter().zip(&lengths).map(|(buffer, length)| Hashed {

@@ -12,14 +12,16 @@ pub mod backend;
 pub mod cpu;
 mod default;
 mod flex;
+mod host;
 mod sink;
 pub mod spec;
 pub mod tree;
 
-use burn::backend::{Dispatch, Flex};
+use burn::backend::Dispatch;
 use burn::tensor::{Gradients, Tensor};
 
 use backend::VolumeOps;
+pub use host::HostView;
 pub use sink::GradientSink;
 pub use spec::{
     AdamwSpec, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, StemSinks, StemSpec,
@@ -202,14 +204,6 @@ pub fn adamw(value: Tensor<1>, gradient: Tensor<1>, moments: [Tensor<1>; 2], spe
     let [first, second] = moments.map(Tensor::into_dispatch);
     let (value, first, second) = Dispatch::volume_adamw(value, gradient, first, second, spec);
     [value, first, second].map(Tensor::from_dispatch)
-}
-
-/// Gives `read` the values of a flat f32 tensor, where they lie if that is the processor's memory.
-pub fn read<R>(tensor: &Tensor<1>, read: impl FnOnce(&[f32]) -> R) -> R {
-    match tensor.clone().try_into_primitive::<Flex>() {
-        Ok(tensor) => read(flex::dense(tensor).storage()),
-        Err(_) => read(&tensor.to_data().convert::<f32>().try_into_vec::<f32>().unwrap_or_default()),
-    }
 }
 
 #[cfg(test)]

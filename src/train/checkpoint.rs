@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError, View};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,8 @@ use super::TrainError;
 use super::foreign::{refuse_foreign, refuse_too_large};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
-use crate::network::{UNet, WeightsDigest, weights_sha256};
+use crate::network::{UNet, WeightsDigest, little_endian, weights_sha256};
+use crate::ops::HostView;
 
 /// Bytes of a header; one of a network of twelve stages with its optimizer has 100 KiB.
 const MAX_HEADER: u64 = 4 << 20;
@@ -45,7 +47,13 @@ pub struct State {
 
 struct Numbers {
     shape: Vec<usize>,
-    values: Vec<f32>,
+    values: HostView,
+}
+
+impl Numbers {
+    fn of(shape: &[usize], tensor: &Tensor<1>) -> Self {
+        Self { shape: shape.to_vec(), values: HostView::of(tensor) }
+    }
 }
 
 impl View for Numbers {
@@ -58,7 +66,10 @@ impl View for Numbers {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        bytemuck::cast_slice(&self.values).into()
+        match self.values.values() {
+            Cow::Borrowed(values) => little_endian(values),
+            Cow::Owned(values) => Cow::Owned(little_endian(&values).into_owned()),
+        }
     }
 
     fn data_len(&self) -> usize {
@@ -74,22 +85,23 @@ impl View for Numbers {
 pub fn save(path: &Path, network: &UNet, optimizer: Option<&Optimizer>, state: &State) -> Result<(), TrainError> {
     let mut tensors: Vec<(String, Numbers)> = Vec::new();
     for parameter in &network.parameters {
-        let numbers = Numbers { shape: parameter.shape.clone(), values: parameter.values() };
+        let numbers = Numbers::of(&parameter.shape, &parameter.value);
         tensors.push((format!("{WEIGHTS}{}", parameter.name), numbers));
     }
     for buffer in &network.buffers {
-        let numbers = Numbers { shape: vec![buffer.values.len()], values: buffer.values.clone() };
-        tensors.push((format!("{WEIGHTS}{}", buffer.name), numbers));
+        let shape = [buffer.values.len()];
+        let values = Tensor::from_data(TensorData::new(buffer.values.clone(), shape), &Device::flex());
+        tensors.push((format!("{WEIGHTS}{}", buffer.name), Numbers::of(&shape, &values)));
     }
     if let Some(optimizer) = optimizer {
-        for (parameter, states) in network.parameters.iter().zip(optimizer.state()) {
-            for (name, values) in optimizer.state_names().iter().zip(states) {
-                let numbers = Numbers { shape: parameter.shape.clone(), values };
+        for (parameter, states) in network.parameters.iter().zip(optimizer.tensors()) {
+            for (name, tensor) in optimizer.state_names().iter().zip(states) {
+                let numbers = Numbers::of(&parameter.shape, tensor);
                 tensors.push((format!("optimizer/{name}/{}", parameter.name), numbers));
             }
         }
     }
-    let digest = weights_sha256(tensors.iter().map(|(n, t)| (n.as_str(), t.shape.clone(), t.values.clone())));
+    let digest = weights_sha256(tensors.iter().map(|(name, t)| (name.as_str(), &t.shape[..], t.values.values())));
     let failed = |error: std::io::Error| TrainError::io(path)(error);
     let json = serde_json::to_string(state).map_err(|error| failed(error.into()))?;
     let metadata = HashMap::from([("voxfit".to_owned(), json), ("tensors_sha256".to_owned(), digest)]);

@@ -56,7 +56,12 @@ impl Optimizer {
         }
     }
 
-    /// The state on the host: per parameter, per name.
+    /// The state: per parameter, per name.
+    pub fn tensors(&self) -> &[Vec<Tensor<1>>] {
+        &self.state
+    }
+
+    /// The same on the host.
     pub fn state(&self) -> Vec<Vec<Vec<f32>>> {
         self.state.iter().map(|tensors| tensors.iter().map(host).collect()).collect()
     }

@@ -28,12 +28,9 @@ pub struct Room {
 }
 
 impl Room {
-    /// What is written, or the automatic budget of this process as it is now.
+    /// What is written, as far as the system's limits allow it, or the automatic budget of this process as it is now.
     pub fn here(written: &Experiment) -> Self {
-        let budget = match written.memory.budget {
-            Auto::Value(budget) => Some(budget.0),
-            Auto::Auto => budget::automatic(),
-        };
+        let budget = budget::of(written.memory.budget);
         let program = meter::resident_bytes().unwrap_or(0);
         Self { budget, program, threads: rayon::current_num_threads(), isa: isa() }
     }

@@ -22,7 +22,8 @@ impl From<Box<Short>> for ConfigError {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let Short { written, budget, smallest, least } = *short;
         let there = match written {
-            Auto::Value(size) => format!("memory.budget is {size}"),
+            Auto::Value(size) if size.0 <= budget => format!("memory.budget is {size}"),
+            Auto::Value(_) => format!("the system's limits leave the process {} MiB", budget >> 20),
             Auto::Auto => format!("{} MiB are free", budget >> 20),
         };
         let (Some(smallest), Some(least)) = (smallest, least) else {
