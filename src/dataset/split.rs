@@ -60,6 +60,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn every_case_is_held_out_once(count in 2usize..120, folds in 2usize..11, seed: u64) {
             prop_assume!(count >= folds);

@@ -159,6 +159,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn distances_are_those_of_every_pair(
             size in [1_usize..7, 1_usize..8, 1_usize..9],

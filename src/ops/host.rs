@@ -5,7 +5,7 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 
-use super::flex::dense;
+use super::slices::dense;
 
 /// The values of a flat f32 tensor: where they lie, if that is the processor's memory. A copy of them all would be as
 /// much again as a run holds of weights.

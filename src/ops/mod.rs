@@ -14,6 +14,7 @@ mod default;
 mod flex;
 mod host;
 mod sink;
+mod slices;
 pub mod spec;
 pub mod tree;
 

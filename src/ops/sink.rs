@@ -37,7 +37,7 @@ impl GradientSink {
         *sums = Sums { tree: SumTree::of(samples, at_once), per_sample: true };
         if at_once < samples {
             for _ in 0..sums.tree.keep() {
-                sums.tree.put(Box::new(super::flex::zeros(Shape::from(shape.to_vec()))));
+                sums.tree.put(Box::new(super::slices::zeros(Shape::from(shape.to_vec()))));
             }
         }
     }

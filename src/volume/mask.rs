@@ -170,6 +170,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn holes_are_what_the_border_does_not_reach(
             (depth, height, width) in (1usize..6, 1usize..7, prop_oneof![1usize..9, 62usize..67, 126usize..131]),

@@ -122,7 +122,7 @@ fn check_type<E: Element>(shape: ConvShape, rounding: f64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn all_directions_agree_with_f64(
         batch in 1usize..3, inputs in 1usize..6, outputs in 1usize..12,
