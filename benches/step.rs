@@ -107,6 +107,8 @@ fn main() -> Result<(), String> {
         patch: case.patch,
         activations,
         ignore: None,
+        regions: None,
+        batch_dice: false,
         loss_scale: if activations == FloatDType::F16 { 65536.0 } else { 1.0 },
         device,
     };

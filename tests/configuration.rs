@@ -31,6 +31,7 @@ fn dataset(channels: &[bool], classes: usize) -> Dataset {
         channels: channels.iter().map(|&is_ct| Channel { name: String::new(), is_ct }).collect(),
         classes: (0..classes).map(|class| format!("class {class}")).collect(),
         ignore: None,
+        regions: Vec::new(),
         cases: vec![Case { id: "a".into(), images: Vec::new(), label: PathBuf::new() }],
     }
 }

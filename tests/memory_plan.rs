@@ -102,6 +102,8 @@ impl Case {
                 Activations::F16 => FloatDType::F16,
             },
             ignore: None,
+            regions: None,
+            batch_dice: false,
             loss_scale: 1.0,
             device,
         };

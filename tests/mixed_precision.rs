@@ -88,7 +88,15 @@ fn held(network: &UNet, activations: FloatDType) -> usize {
     let before = LIVE.load(Relaxed);
     let input = input.cast(activations).autodiff().require_grad();
     let mut heads = network.forward(input, Mode::Train(&mut BatchStatistics::default()));
-    let spec = LossSpec { target, ignore: None, cross_entropy: 1.0 / VOXELS as f64, dice: 1.0, gradient_scale: 1.0 };
+    let spec = LossSpec {
+        target,
+        ignore: None,
+        regions: None,
+        cross_entropy: 1.0 / VOXELS as f64,
+        dice: 1.0,
+        totals: None,
+        gradient_scale: 1.0,
+    };
     let loss = ops::segmentation_loss(heads.swap_remove(0), spec);
     drop(heads);
     let after = LIVE.load(Relaxed);

@@ -80,6 +80,7 @@ impl Case {
             settings: PredictorSettings {
                 patch: self.patch,
                 classes: 3,
+                paint: None,
                 activations: match self.activations {
                     Activations::F32 => FloatDType::F32,
                     Activations::Bf16 => FloatDType::BF16,

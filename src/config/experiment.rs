@@ -149,6 +149,8 @@ pub struct Train {
     /// The first cases of the held-out list, looked at during training.
     pub validate_cases: usize,
     pub checkpoint_every: u64,
+    /// One Dice over the whole effective batch in place of one for each sample.
+    pub batch_dice: bool,
     pub seed: u64,
 }
 
@@ -216,6 +218,7 @@ impl Default for Train {
             validate_every: 250,
             validate_cases: 8,
             checkpoint_every: 250,
+            batch_dice: false,
             seed: 0,
         }
     }

@@ -41,6 +41,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.validate_every", "a whole number from 1 to 1000000000"),
     ("train.validate_cases", "a whole number from 1 to 1000000000"),
     ("train.checkpoint_every", "a whole number from 1 to 1000000000"),
+    ("train.batch_dice", "true or false"),
     ("train.seed", "a whole number from 0 to 9223372036854775807"),
     ("sampling.foreground", "a number from 0 to 1"),
 ];

@@ -1,4 +1,6 @@
 //! Every `auto` made explicit for one dataset.
+use std::sync::Arc;
+
 use super::norm::{StageShape, decide};
 use super::{Activations, Auto, ConfigError, Experiment, NormDecision, Recompute};
 use crate::dataset::Dataset;
@@ -23,6 +25,8 @@ pub struct Resolved {
     /// Voxels of a training patch, z, y, x.
     pub patch: [usize; 3],
     pub plan: NetworkPlan,
+    /// Label values of each region, where regions are learnt.
+    pub regions: Option<Arc<Vec<Vec<u16>>>>,
     pub preparation: Preparation,
     /// Samples in memory at once: at most the effective batch.
     pub micro: usize,
@@ -78,7 +82,7 @@ pub fn resolve(experiment: &Experiment, fingerprint: &Fingerprint, dataset: &Dat
     let activations = experiment.precision.activations.value().copied().unwrap_or(Activations::Bf16);
     let plan = NetworkPlan {
         in_channels: dataset.channels.len(),
-        classes: dataset.classes.len(),
+        classes: dataset.outputs(),
         stages: stages(&topology, &shapes, norms),
         deep_supervision: experiment.network.deep_supervision,
     };
@@ -94,7 +98,8 @@ pub fn resolve(experiment: &Experiment, fingerprint: &Fingerprint, dataset: &Dat
     explicit.network.kernels = Auto::Value(topology.kernels.iter().copied().map(xyz).collect());
     explicit.network.strides = Auto::Value(topology.strides.iter().copied().map(xyz).collect());
     explicit.network.norm = Auto::Value(norm.used);
-    Ok(Resolved { experiment: explicit, patch: topology.patch, plan, preparation, micro, activations, norm })
+    let (patch, regions) = (topology.patch, dataset.region_values());
+    Ok(Resolved { experiment: explicit, patch, plan, regions, preparation, micro, activations, norm })
 }
 
 fn preparation(
@@ -156,7 +161,7 @@ fn network_topology(
                 features_max: network.features_max,
                 stages,
                 design: network.design.0,
-                classes: dataset.classes.len(),
+                classes: dataset.outputs(),
             };
             topology::planned(spacing, median, &rules)?
         }

@@ -9,14 +9,17 @@ pub(crate) mod parallel;
 pub mod phantom;
 pub mod prepare;
 mod read;
+mod regions;
 mod room;
 pub mod split;
 pub mod store;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use digest::{Contents, VolumeDigests};
 pub use error::DatasetError;
+pub use regions::Region;
 
 /// A fault and the case it belongs to (empty where it is the dataset's).
 pub type Fault = (String, DatasetError);
@@ -52,11 +55,29 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// Voxels of this value are left out of the loss and of every figure.
     pub ignore: Option<u16>,
+    /// What is learnt in place of the label values, in the order of painting; empty where every value is a class.
+    pub regions: Vec<Region>,
     /// In order of `id`.
     pub cases: Vec<Case>,
 }
 
 impl Dataset {
+    /// What the network has an answer for: the regions, else every label value, background among them.
+    pub fn outputs(&self) -> usize {
+        if self.regions.is_empty() { self.classes.len() } else { self.regions.len() }
+    }
+
+    /// The value that a label map gets for each region; `None` where no regions are learnt.
+    pub fn paint(&self) -> Option<Vec<u16>> {
+        (!self.regions.is_empty()).then(|| self.regions.iter().map(|region| region.paint).collect())
+    }
+
+    /// Label values of each region; `None` where no regions are learnt.
+    pub fn region_values(&self) -> Option<Arc<Vec<Vec<u16>>>> {
+        let values = || self.regions.iter().map(|region| region.values.clone()).collect();
+        (!self.regions.is_empty()).then(|| Arc::new(values()))
+    }
+
     /// Opens a folder in MSD or nnU-Net v2 layout; reads `dataset.json` and looks whether the files are there.
     /// [`check::check_folder`] names every such fault; this one stops at the first.
     ///

@@ -10,6 +10,7 @@ mod extent;
 mod folders;
 mod mask;
 mod null;
+mod regions;
 mod summary;
 mod surface;
 mod table;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::EvaluateError;
 pub use folders::{FolderOptions, GRID_TOLERANCE_VOXELS, evaluate_folders};
+pub use regions::region_figures;
 pub use summary::{CaseFigures, ClassMeans, ClassOfCase, LabelClass, Means, Summary, case_figures};
 
 use extent::Extent;

@@ -27,10 +27,10 @@ pub struct Speed {
     pub seconds: f64,
 }
 
-/// Measures one convolution per stage, some tenths of a second in all.
-pub fn speed(shape: &StepShape<'_>) -> Speed {
+/// Measures one convolution per stage, some tenths of a second in all. `ahead`: as of [`work::flop`].
+pub fn speed(shape: &StepShape<'_>, ahead: bool) -> Speed {
     let _keep = Keep::new();
-    let flop = work::flop(shape);
+    let flop = work::flop(shape, ahead);
     let mut size = shape.patch;
     let mut seconds = 0.0;
     for (stage, flop) in shape.plan.stages.iter().zip(&flop) {

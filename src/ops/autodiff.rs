@@ -320,6 +320,11 @@ impl<B: VolumeOps, C: CheckpointStrategy> VolumeOps for Autodiff<B, C> {
         }
     }
 
+    /// Plain numbers: gradients take them as given.
+    fn volume_loss_sums(logits: FloatTensor<Self>, spec: LossSpec) -> FloatTensor<Self> {
+        <Self as burn::backend::AutodiffBackend>::from_inner(B::volume_loss_sums(logits.into_primitive(), spec))
+    }
+
     fn volume_seed(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         let (input, node) = input.into_parts();
         let gradient = gradient.into_primitive();

@@ -223,6 +223,12 @@ pub trait VolumeOps: Backend {
         default::loss::<Self>(logits, spec)
     }
 
+    /// What the Dice of each sample is made of, `[batch, class, 3]` in f32: intersection, probability and label. With
+    /// regions the first of the classes is empty.
+    fn volume_loss_sums(logits: FloatTensor<Self>, spec: LossSpec) -> FloatTensor<Self> {
+        default::loss_sums::<Self>(logits, spec)
+    }
+
     /// A zero per sample, `[batch]` in f32, whose backward pass gives `input` the gradient `gradient`.
     fn volume_seed(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         let batch = Shape::new([input.shape()[0]]);

@@ -9,7 +9,7 @@ use super::backend::VolumeOps;
 use super::cpu::conv::{self, Part};
 use super::cpu::element::Element;
 use super::cpu::isa::isa;
-use super::cpu::loss::{self, LossShape, SampleGradient, SampleSums, Weights};
+use super::cpu::loss::{self, LossShape, SampleGradient, SampleSums, Weights, mean_foreground_dice};
 use super::cpu::norm::{self, Affine, NormShape, RowMap};
 use super::cpu::update;
 use super::cpu::upsample;
@@ -281,6 +281,22 @@ impl VolumeOps for Flex {
         tensor(losses, Shape::new([batch]))
     }
 
+    fn volume_loss_sums(logits: FlexTensor, spec: LossSpec) -> FlexTensor {
+        let logits = dense(logits);
+        let batch = logits.shape()[0];
+        let entries = logits.shape()[1] + usize::from(spec.regions.is_some());
+        let values: Vec<f32> = match loss_sums(&logits, &spec) {
+            Some(samples) => {
+                let classes = samples.iter().flat_map(|sample| &sample.classes);
+                classes
+                    .flat_map(|sums| [sums.intersection, sums.probability, sums.label].map(|sum| sum as f32))
+                    .collect()
+            }
+            None => vec![f32::NAN; batch * entries * 3],
+        };
+        tensor(values, Shape::new([batch, entries, 3]))
+    }
+
     fn volume_loss_gradient(logits: FlexTensor, upstream: FlexTensor, spec: LossSpec) -> FlexTensor {
         let (logits, upstream) = (dense(logits), dense(upstream));
         let upstream: &[f32] = upstream.storage();
@@ -293,11 +309,16 @@ impl VolumeOps for Flex {
                 gradient.storage_mut::<E>().fill(E::from_f32(f32::NAN));
             }
             if let Some(sums) = sums {
-                let weights = Weights { ce: spec.cross_entropy as f32, dice: spec.dice as f32 };
+                let samples_of_dice = spec.totals.as_ref().map_or(1, |totals| totals.samples);
+                let dice = (spec.dice * samples_of_dice as f64) as f32;
+                let weights = Weights { ce: spec.cross_entropy as f32, dice };
                 let samples: Vec<SampleGradient> = sums
                     .iter()
                     .zip(upstream)
-                    .map(|(sums, upstream)| SampleGradient::new(sums, weights, upstream * spec.gradient_scale))
+                    .map(|(sums, upstream)| {
+                        let dice_over = spec.totals.as_ref().map_or(&sums.classes, |totals| &totals.classes);
+                        SampleGradient::of_dice_over(dice_over, weights, upstream * spec.gradient_scale)
+                    })
                     .collect();
                 loss::backward::<E, u16>(logits.storage(), &spec.target, &shape, &samples, gradient.storage_mut());
             }
@@ -336,9 +357,15 @@ impl VolumeOps for Flex {
     }
 }
 
-fn loss_shape(logits: &FlexTensor, spec: &LossSpec) -> LossShape {
+fn loss_shape<'a>(logits: &FlexTensor, spec: &'a LossSpec) -> LossShape<'a> {
     let shape = logits.shape();
-    LossShape { batch: shape[0], classes: shape[1], voxels: shape[2] * shape[3] * shape[4], ignore: spec.ignore }
+    LossShape {
+        batch: shape[0],
+        classes: shape[1],
+        regions: spec.regions.as_deref().map(Vec::as_slice),
+        voxels: shape[2] * shape[3] * shape[4],
+        ignore: spec.ignore,
+    }
 }
 
 /// The sums of each sample; `None` where a label is no class, which preparing the cases has ruled out: the loss is then
@@ -349,5 +376,6 @@ fn loss_sums(logits: &FlexTensor, spec: &LossSpec) -> Option<Vec<SampleSums>> {
 }
 
 fn sample_loss(sums: &SampleSums, spec: &LossSpec) -> f64 {
-    spec.cross_entropy * sums.cross_entropy - spec.dice * sums.mean_dice()
+    let dice_over = spec.totals.as_ref().map_or(&sums.classes, |totals| &totals.classes);
+    spec.cross_entropy * sums.cross_entropy - spec.dice * mean_foreground_dice(dice_over)
 }

@@ -22,11 +22,12 @@ use burn::backend::Dispatch;
 use burn::tensor::{Gradients, Tensor};
 
 use backend::VolumeOps;
+pub use cpu::loss::ClassSums;
 pub use host::HostView;
 pub use sink::GradientSink;
 pub use spec::{
-    AdamwSpec, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, StemSinks, StemSpec,
-    UpdateSpec, UpsampleSpec,
+    AdamwSpec, BatchSums, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, StemSinks,
+    StemSpec, UpdateSpec, UpsampleSpec,
 };
 
 /// What passes between layers.
@@ -176,6 +177,20 @@ pub fn norm_act(input: Tensor<5>, statistics: Tensor<2>, layer: Affine<1>, spec:
 /// `[batch, class, z, y, x]`, of which alone the backward pass keeps anything.
 pub fn segmentation_loss(logits: Tensor<5>, spec: LossSpec) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::volume_loss(logits.into_dispatch(), spec))
+}
+
+/// What the Dice of each sample is made of, per sample and class, for [`LossSpec::totals`]; with regions the first class is
+/// empty.
+pub fn loss_sums(logits: Tensor<5>, spec: LossSpec) -> Vec<Vec<ClassSums>> {
+    let sums: Tensor<3> = Tensor::from_dispatch(Dispatch::volume_loss_sums(logits.into_dispatch(), spec));
+    let [_, classes, _] = sums.dims();
+    let values = sums.to_data().convert::<f32>().try_into_vec::<f32>().unwrap_or_default();
+    let of_class = |values: &[f32; 3]| {
+        let [intersection, probability, label] = values.map(f64::from);
+        ClassSums { intersection, probability, label }
+    };
+    let classes_of_all: Vec<ClassSums> = values.as_chunks::<3>().0.iter().map(of_class).collect();
+    classes_of_all.chunks(classes.max(1)).map(<[ClassSums]>::to_vec).collect()
 }
 
 /// Starts a backward pass at `output` instead of at a loss: zeros `[batch]` in f32, to be added to a loss or taken as one,

@@ -1,6 +1,7 @@
 //! What an operation is told beside its tensors.
 use std::sync::Arc;
 
+use super::cpu::loss::ClassSums;
 use super::cpu::norm::Groups;
 use super::sink::GradientSink;
 
@@ -80,12 +81,25 @@ pub struct LossSpec {
     pub target: Arc<Vec<u16>>,
     /// Voxels of this value count for nothing.
     pub ignore: Option<u16>,
-    /// What one voxel's cross-entropy counts: 1 / (labelled voxels of the whole effective batch), times the head's weight.
+    /// Label values of each region, where regions are learnt: a sigmoid for each in place of one softmax.
+    pub regions: Option<Arc<Vec<Vec<u16>>>>,
+    /// What one voxel's cross-entropy counts: 1 / (labelled voxels of the whole effective batch), times the head's weight;
+    /// with regions, what that of one region counts.
     pub cross_entropy: f64,
     /// What one sample's mean Dice counts: 1 / (samples of the whole effective batch), times the head's weight.
     pub dice: f64,
+    /// Where there is one Dice, over the whole effective batch: `dice` times it is then each sample's share of the loss.
+    pub totals: Option<Arc<BatchSums>>,
     /// Factor on the gradient alone: the loss scale of f16.
     pub gradient_scale: f32,
+}
+
+/// What the one Dice of an effective batch is made of; [`super::loss_sums`] gives it sample by sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BatchSums {
+    pub classes: Vec<ClassSums>,
+    /// Of the effective batch. Each one's gradient is that of the whole Dice, of which its loss is a share.
+    pub samples: usize,
 }
 
 /// How one update changes a parameter; the rules are PyTorch's.

@@ -5,7 +5,7 @@ use ndarray::{Array2, Array4, Axis, Zip};
 
 use super::memory::Needs;
 use super::{PredictError, Predictor, PredictorSettings, warnings, window};
-use crate::dataset::prepare::{self, Origin, StoredImage};
+use crate::dataset::prepare::{self, Origin, Paint, StoredImage};
 use crate::volume::planes::{Planes, Storage};
 use crate::volume::{self, Framed};
 
@@ -56,12 +56,15 @@ pub fn predict(
     let written =
         |class: usize, scores: &Planes<f32>, channel: usize| match probabilities.and_then(|all| all.get(class)) {
             Some(path) => {
-                let outside = if class == 0 { 1.0 } else { 0.0 };
+                let outside = if class == 0 && predictor.settings.paint.is_none() { 1.0 } else { 0.0 };
                 volume::write_image_boxes(path, &framed(scores, channel, &origin, outside), &origin.native)
             }
             None => Ok(()),
         };
-    let (labels, largest) = prepare::restore(&scores, origin.crop_size, &storage, written)?;
+    // Probabilities of half and scores of 0 are the same.
+    let found_above = if probabilities.is_some() { 0.5 } else { 0.0 };
+    let paint = predictor.settings.paint.as_deref().map(|values| Paint { values, found_above });
+    let (labels, largest) = prepare::restore(&scores, origin.crop_size, paint, &storage, written)?;
     Ok(Found { labels, largest, origin, warnings })
 }
 
@@ -79,8 +82,19 @@ fn labels(
     let mut largest = 0;
     window::slide(predictor, &image, sums, |[z, y], scores| {
         let (_, _, rows, width) = scores.dim();
-        let mut best = scores.index_axis(Axis(0), 0).index_axis_move(Axis(0), 0).to_owned();
         let mut found = Array2::<u16>::zeros((rows, width));
+        if let Some(values) = &predictor.settings.paint {
+            for (&value, scores) in values.iter().zip(scores.outer_iter()) {
+                Zip::from(&mut found).and(scores.index_axis(Axis(0), 0)).for_each(|label, &score| {
+                    if score > 0.0 {
+                        *label = value;
+                    }
+                });
+            }
+            largest = found.iter().copied().fold(largest, u16::max);
+            return labels.write_box(0, [z, y, 0], found.view().insert_axis(Axis(0))).map_err(failed());
+        }
+        let mut best = scores.index_axis(Axis(0), 0).index_axis_move(Axis(0), 0).to_owned();
         for (class, scores) in (0..=u16::MAX).zip(scores.outer_iter()).skip(1) {
             Zip::from(&mut found).and(&mut best).and(scores.index_axis(Axis(0), 0)).for_each(|label, best, &score| {
                 if score > *best {
@@ -107,8 +121,10 @@ fn scores(
     let failed = || predictor.memory.failed();
     let mut all = storage.zeros("scores", [predictor.settings.classes, z, y, x], 0).map_err(failed())?;
     window::slide(predictor, image, sums, |[z, y], mut scores| {
-        if softmaxed {
-            softmax(&mut scores);
+        match &predictor.settings.paint {
+            _ if !softmaxed => {}
+            None => softmax(&mut scores),
+            Some(_) => scores.mapv_inplace(|score| 1.0 / (1.0 + libm::expf(-score))),
         }
         for (class, scores) in scores.outer_iter().enumerate() {
             all.write_box(class, [z, y, 0], scores).map_err(failed())?;

@@ -123,7 +123,8 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
         preparation: &plan.preparation,
         settings: PredictorSettings {
             patch: plan.patch,
-            classes: plan.classes.len(),
+            classes: plan.network.classes,
+            paint: plan.paint(),
             activations: crate::device::float_type(plan.activations),
             device,
             overlap: options.overlap,
@@ -257,8 +258,8 @@ fn predict_case(
     output: &Path,
     probabilities: bool,
 ) -> Result<Vec<String>, PredictError> {
-    let paths =
-        probabilities.then(|| plan.classes.iter().map(|class| probability_path(output, class)).collect::<Vec<_>>());
+    let paths = probabilities
+        .then(|| plan.outputs().into_iter().map(|name| probability_path(output, name)).collect::<Vec<_>>());
     let found = case::predict(predictor, &case.files, paths.as_deref())?;
     volume::write_label_boxes(output, &found.labels(), found.largest, &found.origin.native)?;
     let mut warnings = warnings::of_spacing(plan, crate::xyz(found.origin.spacing));

@@ -96,7 +96,7 @@ pub fn check<'a>(
     let program = held().saturating_add(AROUND).saturating_add(one.saturating_mul(networks as u64));
     let buffers = cases.filter_map(|(case, files)| {
         let expected = prepare::expected(files, &plan.preparation).ok()?;
-        let needs = Needs::of(&plan.preparation, plan.patch, plan.classes.len(), &expected, probabilities);
+        let needs = Needs::of(&plan.preparation, plan.patch, plan.network.classes, &expected, probabilities);
         Some((case, needs.buffers))
     });
     let Some((case, buffers)) = buffers.max_by_key(|(_, buffers)| *buffers) else { return Ok(()) };
@@ -128,7 +128,8 @@ pub fn check_validation<'a>(
         let expected = prepare::expected(files, &resolved.preparation)?;
         let needs = Needs::of(&resolved.preparation, resolved.patch, plan.classes, &expected, false);
         // Tile and buffers are gone when label maps are compared.
-        let (predict, compare) = (tile.saturating_add(needs.buffers), compare_bytes(expected.size));
+        let (predict, compare) =
+            (tile.saturating_add(needs.buffers), compare_bytes(expected.size, resolved.regions.is_some()));
         let parts = if predict > compare {
             parts(program, tile, needs.buffers)
         } else {
@@ -160,10 +161,10 @@ fn refuse(case: &str, budget: u64, needed: u64, doing: (&'static str, &str), par
     Err(PredictError::Memory { case: case.to_owned(), doing, needed, parts: parts.to_owned(), budget, cure })
 }
 
-/// Two label maps and what their figures take, beside a piece of the file.
-fn compare_bytes(size: [usize; 3]) -> u64 {
+/// Two label maps and what their figures take, beside a piece of the file; with regions a mask of each too.
+fn compare_bytes(size: [usize; 3], regions: bool) -> u64 {
     let voxels = size.iter().fold(1u64, |all, edge| all.saturating_mul(*edge as u64));
-    let maps = voxels.saturating_mul(2 * size_of::<u16>() as u64);
+    let maps = voxels.saturating_mul(if regions { 4 } else { 2 } * size_of::<u16>() as u64);
     maps.saturating_add(evaluate::peak_bytes(size)).saturating_add(PIECE_BYTES as u64)
 }
 

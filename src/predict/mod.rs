@@ -34,7 +34,10 @@ pub struct Prediction {
 pub struct PredictorSettings {
     /// Voxels, z, y, x: that of training, which norm statistics span.
     pub patch: [usize; 3],
+    /// What the network has an answer for.
     pub classes: usize,
+    /// Where that are regions: the label value of each, painted in this order where its score is above 0.
+    pub paint: Option<Vec<u16>>,
     pub activations: FloatDType,
     pub device: Device,
     /// Share of a tile that neighbours have in common.

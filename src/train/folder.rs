@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use crate::config::{Activations, Resolved};
-use crate::dataset::Dataset;
 use crate::dataset::fingerprint::{Fingerprint, Intensities};
 use crate::dataset::prepare::Preparation;
+use crate::dataset::{Dataset, Region};
 use crate::files::{is_leftover, make_private, private_options, read_at_most, write_bytes_privately, write_privately};
 use crate::network::plan::NetworkPlan;
 use crate::stack::with_room;
@@ -37,6 +37,9 @@ pub struct LoadedRun {
     /// By label value.
     pub classes: Vec<String>,
     pub ignore: Option<u16>,
+    /// What the network has an answer for in place of the classes; empty where it is these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<Region>,
     /// Axes (z, y, x) that training mirrored: those that averaging over mirrorings may use.
     pub mirror_axes: [bool; 3],
     /// Smallest and largest spacing trained on, mm, x, y, z.
@@ -63,11 +66,27 @@ impl LoadedRun {
             channels: dataset.channels.iter().map(|channel| channel.name.clone()).collect(),
             classes: dataset.classes.clone(),
             ignore: dataset.ignore,
+            regions: dataset.regions.clone(),
             mirror_axes: if augment.enabled { augment.mirror.allowed() } else { [false; 3] },
             spacing_range: [extreme(f64::min), extreme(f64::max)],
             intensities: fingerprint.intensities.clone(),
             validates_on_training_cases: on_training_cases,
         }
+    }
+}
+
+impl LoadedRun {
+    /// Names of what the network has an answer for, in its order.
+    pub fn outputs(&self) -> Vec<&str> {
+        match self.regions[..] {
+            [] => self.classes.iter().map(String::as_str).collect(),
+            _ => self.regions.iter().map(|region| region.name.as_str()).collect(),
+        }
+    }
+
+    /// Label values to paint, in that order; `None` where the output of the highest score is the label.
+    pub fn paint(&self) -> Option<Vec<u16>> {
+        (!self.regions.is_empty()).then(|| self.regions.iter().map(|region| region.paint).collect())
     }
 }
 

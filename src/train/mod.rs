@@ -21,6 +21,7 @@ mod samples;
 mod seeds;
 mod session;
 pub mod step;
+mod totals;
 mod validation;
 
 pub(crate) use data::as_recorded;

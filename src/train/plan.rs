@@ -60,7 +60,7 @@ pub fn plan(options: &PlanOptions, stop: &AtomicBool) -> Result<Plan, TrainError
     pool::release();
     let mut room = Room::here(written);
     let mut planned = propose(written, &fingerprint, &dataset, &room)?;
-    let speed = speed(&room.step(&planned.resolved));
+    let speed = speed(&room.step(&planned.resolved), written.train.batch_dice);
     let mut probed = None;
     if options.probe {
         let measured = probe(&planned.resolved, planned.fit.step.arena, Device::Cpu)

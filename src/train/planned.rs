@@ -1,5 +1,6 @@
 //! Whether a `plan.toml` is one that a training wrote: a run folder may come from anywhere, and a network is built by it.
 use super::LoadedRun;
+use crate::dataset::Region;
 use crate::network::plan::{NetworkPlan, Norm, Stage};
 use crate::volume::normalise::Normalisation;
 
@@ -11,7 +12,7 @@ const FEATURES: std::ops::RangeInclusive<usize> = 1..=4096;
 impl LoadedRun {
     /// What of it is not so, by its name.
     pub(super) fn check(&self) -> Result<(), String> {
-        let Self { network, preparation, patch, channels, classes, intensities, .. } = self;
+        let Self { network, preparation, patch, channels, classes, regions, intensities, .. } = self;
         if !STAGES.contains(&network.stages.len()) || !is_network(network) {
             return Err("network is not what a training leaves".into());
         }
@@ -20,7 +21,9 @@ impl LoadedRun {
         for (name, right) in [
             ("patch", (0..3).all(fits)),
             ("channels", channels.len() == network.in_channels && (1..=10_000).contains(&channels.len())),
-            ("classes", classes.len() == network.classes && (2..=65_536).contains(&classes.len())),
+            ("classes", (2..=65_536).contains(&classes.len())),
+            ("classes", self.outputs().len() == network.classes),
+            ("regions", Region::are_sound(regions, classes.len())),
             ("intensities", intensities.len() == channels.len()),
             ("preparation.spacing", preparation.spacing.iter().all(|mm| (0.01..=100.0).contains(mm))),
             ("preparation.normalisation", preparation.normalisation.len() == channels.len()),

@@ -48,6 +48,8 @@ pub fn probe(resolved: &Resolved, arena: Arena, device: Device) -> Result<Probe,
         patch: resolved.patch,
         activations: crate::device::float_type(resolved.activations),
         ignore: None,
+        regions: resolved.regions.clone(),
+        batch_dice: resolved.experiment.train.batch_dice,
         loss_scale: 1.0,
         device,
     };
@@ -72,7 +74,9 @@ fn noise(resolved: &Resolved, number: usize) -> Sample {
     let [z, y, x] = source_size(augment, resolved.patch);
     let mut random = stream(0, "probe", 0, number as u64);
     let mut uniform = || random.next_u32() as f32 / u32::MAX as f32;
-    let classes = resolved.plan.classes as f32;
+    let values = |regions: &[Vec<u16>]| 1 + regions.iter().flatten().copied().max().unwrap_or(0);
+    let classes =
+        resolved.regions.as_deref().map_or(resolved.plan.classes as f32, |regions| f32::from(values(regions)));
     let sample = Sample {
         image: Array4::from_shape_simple_fn((resolved.plan.in_channels, z, y, x), || (uniform() - 0.5) * 12f32.sqrt()),
         label: Array3::from_shape_simple_fn((z, y, x), || (uniform() * 0.9999 * classes) as u16),

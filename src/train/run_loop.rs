@@ -317,7 +317,8 @@ impl Loop<'_> {
             preparation: &self.resolved.preparation,
             settings: PredictorSettings {
                 patch: self.resolved.patch,
-                classes: self.dataset.classes.len(),
+                classes: self.dataset.outputs(),
+                paint: self.dataset.paint(),
                 activations: self.settings.activations,
                 device: self.settings.device.clone(),
                 overlap: 0.5,

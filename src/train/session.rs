@@ -271,6 +271,8 @@ pub(super) fn fold(
         patch: resolved.patch,
         activations: crate::device::float_type(resolved.activations),
         ignore: dataset.ignore,
+        regions: resolved.regions.clone(),
+        batch_dice: experiment.train.batch_dice,
         loss_scale: 1.0,
         device,
     };

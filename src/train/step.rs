@@ -3,14 +3,17 @@
 //! The loss of a step is that of its N samples taken together: cross-entropy is the mean over all their labelled voxels,
 //! Dice the mean over all their (sample, class) pairs. Both are sums over samples once the divisors are known, and the
 //! divisors come from the labels alone; so each micro-batch adds its share of the gradient, and the sum is that of the
-//! whole, with nothing to weight afterwards and no matter whether the micro-batch divides N.
+//! whole, with nothing to weight afterwards and no matter whether the micro-batch divides N. Where there is one Dice over
+//! the whole effective batch, its sums come from a forward pass of their own ([`super::totals`]).
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::blocks;
-use super::inputs::{Inputs, Place, add_target};
+use super::inputs::{Inputs, Place};
 use super::optimizer::global_norm;
+use super::totals::Totals;
 use crate::config::Recompute;
 use crate::network::{BatchStatistics, Mode, UNet, head_weights};
 use crate::ops::{self, LossSpec};
@@ -31,6 +34,10 @@ pub struct StepSettings {
     pub activations: FloatDType,
     /// Label value that counts for nothing.
     pub ignore: Option<u16>,
+    /// Label values of each region, where regions are learnt.
+    pub regions: Option<Arc<Vec<Vec<u16>>>>,
+    /// One Dice over the whole effective batch in place of one for each sample.
+    pub batch_dice: bool,
     /// Factor on the gradient while it is in the activation type.
     pub loss_scale: f32,
     /// Without autodiff.
@@ -80,7 +87,7 @@ impl<E, F: Fn(Range<usize>) -> Result<Vec<Sample>, E>> Supply for F {
 /// Those of `supply`; what was summed by then stays in the parameters' sinks.
 pub fn gradient<S: Supply>(network: &UNet, settings: &StepSettings, supply: S) -> Result<StepGradient, S::Error> {
     let heads = Heads::new(network);
-    let labelled = heads.labelled(settings, &supply)?;
+    let totals = Totals::of(network, &heads, settings, &supply)?;
     let micro = settings.micro.clamp(1, settings.effective.max(1));
     network.parameters.iter().for_each(|parameter| parameter.begin_gradient(settings.effective, micro));
     let mut statistics = BatchStatistics::default();
@@ -89,9 +96,8 @@ pub fn gradient<S: Supply>(network: &UNet, settings: &StepSettings, supply: S) -
         let range = start..(start + micro).min(settings.effective);
         let place = Place::new(range.len(), network.plan().in_channels, settings.patch, &heads.strides);
         let inputs = place.fill(supply.load(range)?, &heads.strides, settings);
-        let count = labelled.as_deref().unwrap_or(&[]);
         let go_on = || supply.go_on();
-        loss += micro_batch(network, settings, &heads, count, inputs, &mut statistics, &go_on)?;
+        loss += micro_batch(network, settings, &heads, &totals, inputs, &mut statistics, &go_on)?;
     }
     let gradients = network.parameters.iter().map(|parameter| parameter.take_gradient()).collect();
     Ok(StepGradient { gradients, loss, statistics })
@@ -107,15 +113,14 @@ pub fn first_not_finite<S: Supply>(
     supply: S,
 ) -> Result<Option<Range<usize>>, S::Error> {
     let heads = Heads::new(network);
-    let labelled = heads.labelled(settings, &supply)?;
+    let totals = Totals::of(network, &heads, settings, &supply)?;
     let micro = settings.micro.max(1);
     for start in (0..settings.effective).step_by(micro) {
         let range = start..(start + micro).min(settings.effective);
         let place = Place::new(range.len(), network.plan().in_channels, settings.patch, &heads.strides);
         let inputs = place.fill(supply.load(range.clone())?, &heads.strides, settings);
-        let count = labelled.as_deref().unwrap_or(&[]);
         let mut unused = BatchStatistics::default();
-        let loss = micro_batch(network, settings, &heads, count, inputs, &mut unused, &|| supply.go_on())?;
+        let loss = micro_batch(network, settings, &heads, &totals, inputs, &mut unused, &|| supply.go_on())?;
         let gradients: Vec<Tensor<1>> = network.parameters.iter().map(|parameter| parameter.take_gradient()).collect();
         if !loss.is_finite() || !global_norm(&gradients).is_finite() {
             return Ok(Some(range));
@@ -129,24 +134,14 @@ fn micro_batch<E>(
     network: &UNet,
     settings: &StepSettings,
     heads: &Heads,
-    labelled: &[u64],
+    totals: &Totals,
     inputs: Inputs,
     statistics: &mut BatchStatistics,
     go_on: &impl Fn() -> Result<(), E>,
 ) -> Result<f64, E> {
     let Inputs { image, targets } = inputs;
     let loss = |head: usize, logits: Tensor<5>| {
-        let [_, _, z, y, x] = logits.dims();
-        let voxels = (settings.effective * z * y * x) as u64;
-        let counted = labelled.get(head).copied().unwrap_or(voxels);
-        let weight = heads.weights[head];
-        let spec = LossSpec {
-            target: targets[head].clone(),
-            ignore: settings.ignore,
-            cross_entropy: weight / counted.max(1) as f64,
-            dice: weight / settings.effective as f64,
-            gradient_scale: settings.loss_scale,
-        };
+        let spec = heads.spec(head, &logits, &targets[head], settings, totals);
         ops::segmentation_loss(logits, spec)
     };
     let total = if settings.recompute == Recompute::Blocks {
@@ -169,10 +164,10 @@ fn sum(losses: impl IntoIterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
 }
 
 /// The heads that count.
-struct Heads {
+pub(super) struct Heads {
     weights: Vec<f64>,
     /// Label voxels per head voxel, z, y, x.
-    strides: Vec<[usize; 3]>,
+    pub strides: Vec<[usize; 3]>,
 }
 
 impl Heads {
@@ -192,20 +187,29 @@ impl Heads {
         Self { weights, strides }
     }
 
-    /// Labelled voxels of the whole effective batch, per head; `None` where no label is ignored. The samples are read
-    /// one at a time, and once more for the passes themselves: that costs time, not memory.
-    fn labelled<S: Supply>(&self, settings: &StepSettings, supply: &S) -> Result<Option<Vec<u64>>, S::Error> {
-        let Some(ignore) = settings.ignore else { return Ok(None) };
-        let mut counts = vec![0u64; self.weights.len()];
-        for sample in 0..settings.effective {
-            for sample in supply.load(sample..sample + 1)? {
-                for (count, stride) in counts.iter_mut().zip(&self.strides) {
-                    let mut labels = Vec::new();
-                    add_target(&mut labels, &sample, *stride);
-                    *count += labels.iter().filter(|label| **label != ignore).count() as u64;
-                }
-            }
+    /// What the loss of a head's logits is told.
+    pub fn spec(
+        &self,
+        head: usize,
+        logits: &Tensor<5>,
+        target: &Arc<Vec<u16>>,
+        settings: &StepSettings,
+        totals: &Totals,
+    ) -> LossSpec {
+        let [_, _, z, y, x] = logits.dims();
+        let voxels = (settings.effective * z * y * x) as u64;
+        let counted = totals.labelled.as_ref().and_then(|counts| counts.get(head)).copied().unwrap_or(voxels);
+        // Of every region each voxel has a cross-entropy of its own.
+        let each = settings.regions.as_ref().map_or(1, |regions| regions.len() as u64);
+        let weight = self.weights[head];
+        LossSpec {
+            target: target.clone(),
+            ignore: settings.ignore,
+            regions: settings.regions.clone(),
+            cross_entropy: weight / (counted.max(1) * each.max(1)) as f64,
+            dice: weight / settings.effective as f64,
+            totals: totals.dice.as_ref().and_then(|heads| heads.get(head)).cloned(),
+            gradient_scale: settings.loss_scale,
         }
-        Ok(Some(counts))
     }
 }

@@ -34,10 +34,13 @@ fn defined(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// Foreground classes with their names.
+/// Foreground classes, or regions by their number from 1, with their names.
 pub fn label_classes(dataset: &Dataset) -> Vec<LabelClass> {
-    let names = dataset.classes.iter().enumerate().skip(1);
-    names.map(|(class, name)| LabelClass { class: class as u16, name: name.clone() }).collect()
+    let named = |(class, name): (u16, &String)| LabelClass { class, name: name.clone() };
+    if !dataset.regions.is_empty() {
+        return (1..=u16::MAX).zip(dataset.regions.iter().map(|region| &region.name)).map(named).collect();
+    }
+    (0..=u16::MAX).zip(&dataset.classes).skip(1).map(named).collect()
 }
 
 /// Means of Dice over cases.
@@ -73,6 +76,10 @@ pub fn case(
     let classes: Vec<u16> = (1..dataset.classes.len() as u16).collect();
     let spacing = crate::zyx(label.geometry.spacing());
     let (found, truth) = (prediction.labels.view(), label.data.view());
+    if !dataset.regions.is_empty() {
+        let (regions, tolerance) = (&dataset.regions, with_surfaces.then_some(DEFAULT_TOLERANCE_MM));
+        return Ok(evaluate::region_figures(&case.id, found, truth, regions, dataset.ignore, spacing, tolerance));
+    }
     if with_surfaces {
         let tolerance = DEFAULT_TOLERANCE_MM;
         return Ok(evaluate::case_figures(&case.id, found, truth, &classes, dataset.ignore, spacing, tolerance));

@@ -95,7 +95,7 @@ fn a_broken_description_is_refused_with_its_field_and_a_cure() {
         (|d| d["labels"] = json!({"0": "z", "1": "a", "70000": "b"}), &["labels.0: \"z\" is no label from 0 to 65535"]),
     ];
     let nnunet: &[(Change, &[&str])] = &[
-        (|d| d["labels"]["whole"] = json!([1, 2]), &["labels.whole: is a region made of several labels"]),
+        (|d| d["labels"]["whole"] = json!([1, 2]), &["regions_class_order: is missing"]),
         (|d| d["labels"]["ignore"] = json!(1), &["labels: \"ignore\" = 1 and \"large\" = 1 are not two classes"]),
         (|d| d["labels"]["more"] = json!(4), &["labels.ignore: is 3 but the highest label is 4"]),
         (|d| d["labels"]["large"] = json!(-1), &["labels.large: -1 is no label"]),

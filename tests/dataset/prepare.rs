@@ -123,7 +123,7 @@ fn scores_are_restored_to_the_grid_they_came_from() {
         for (class, scores) in scores.outer_iter().enumerate() {
             planes.write_box(class, [0; 3], scores).unwrap();
         }
-        let (labels, largest) = prepare::restore(&planes, origin.crop_size, &storage, |_, _, _| Ok(())).unwrap();
+        let (labels, largest) = prepare::restore(&planes, origin.crop_size, None, &storage, |_, _, _| Ok(())).unwrap();
         assert_eq!(largest, 2);
         let (start, size) = (origin.crop_start, origin.size);
         Framed { planes: &labels, channel: 0, start, size, outside: 0 }.to_array().unwrap()

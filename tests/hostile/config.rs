@@ -57,6 +57,7 @@ fn dataset() -> (Dataset, Fingerprint) {
         channels: vec![Channel { name: "CT".into(), is_ct: true }],
         classes: ["background", "a", "b"].map(String::from).to_vec(),
         ignore: None,
+        regions: Vec::new(),
         cases: vec![case("1"), case("2")],
     };
     let intensities = Intensities {

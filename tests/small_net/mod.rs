@@ -76,6 +76,8 @@ pub fn settings(effective: usize, micro: usize, activations: FloatDType) -> Step
         patch: SIZE,
         activations,
         ignore: None,
+        regions: None,
+        batch_dice: false,
         loss_scale: 1.0,
         device: Device::flex(),
     }

@@ -1,10 +1,18 @@
-//! The classes: `{"0": "background", "1": "liver"}` (MSD) or `{"background": 0, "liver": 1}` (nnU-Net).
+//! The classes: `{"0": "background", "1": "liver"}` (MSD) or `{"background": 0, "liver": 1}` (nnU-Net), which may also name
+//! [regions](super::regions).
 use serde_json::{Map, Value};
 
-use super::Folder;
+use super::{Folder, regions};
+use crate::dataset::Region;
 
-/// Names by value, and the value to be ignored.
-pub(super) type Classes = (Vec<String>, Option<u16>);
+/// What a description says of label values.
+pub(super) struct Classes {
+    /// Names by value.
+    pub names: Vec<String>,
+    /// The value to be ignored.
+    pub ignore: Option<u16>,
+    pub regions: Vec<Region>,
+}
 
 /// MSD's direction: numbers as keys, names as values.
 pub(super) fn is_by_value(labels: &Value) -> bool {
@@ -17,21 +25,17 @@ fn number(text: &str) -> Option<u16> {
     text.trim().parse().ok()
 }
 
-/// The classes of `description`; `None`, with the fault in `folder`, where they cannot be used.
-pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option<Classes> {
+/// The classes of `description`; `None`, with the fault in `folder`, where they cannot be used. `order` has the names under
+/// `labels` as they were written.
+pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>, order: &[String]) -> Option<Classes> {
     const CURE: &str = "write it as {\"0\": \"background\", \"1\": \"liver\"} or as {\"background\": 0, \"liver\": 1}";
     let Some(Value::Object(labels)) = description.get("labels") else {
         let problem = if description.contains_key("labels") { "is no table" } else { "is missing" };
         folder.fault("labels", problem, CURE);
         return None;
     };
-    if let Some((name, _)) = labels.iter().find(|(_, value)| value.is_array()) {
-        folder.fault(
-            format!("labels.{name}"),
-            "is a region made of several labels, which voxfit does not train on",
-            "give every class one value of its own and overlap them afterwards",
-        );
-        return None;
+    if labels.values().any(Value::is_array) {
+        return regions::read(folder, description, labels, order);
     }
     let by_value = description.get("labels").is_some_and(is_by_value);
     let mut named: Vec<(u16, &str)> = Vec::with_capacity(labels.len());
@@ -65,7 +69,7 @@ pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>) ->
     }
     let ignore = take_ignore(folder, &mut named)?;
     consecutive(folder, &named)?;
-    Some((named.into_iter().map(|(_, name)| name.to_string()).collect(), ignore))
+    Some(Classes { names: named.into_iter().map(|(_, name)| name.to_string()).collect(), ignore, regions: Vec::new() })
 }
 
 /// Takes the ignore label out of `named`; it must have the highest value. The outer `None` is a fault.

@@ -2,12 +2,14 @@
 mod labels;
 mod msd;
 mod nnunet;
+mod regions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use self::labels::Classes;
 use super::{Case, Channel, Dataset, DatasetError, Fault};
 use crate::files::read_at_most;
 use crate::shown::short;
@@ -60,7 +62,7 @@ impl Folder<'_> {
 pub(super) fn read(root: &Path) -> (Option<Dataset>, Vec<Fault>) {
     let mut folder = Folder { root, json: root.join(DESCRIPTION), faults: Vec::new() };
     let dataset = match description(&folder.json) {
-        Ok(description) => describe(&mut folder, &description),
+        Ok((description, labels)) => describe(&mut folder, &description, &labels),
         Err(error) => {
             folder.case_fault("", error);
             None
@@ -69,7 +71,8 @@ pub(super) fn read(root: &Path) -> (Option<Dataset>, Vec<Fault>) {
     (dataset, folder.faults)
 }
 
-fn description(json: &Path) -> Result<Map<String, Value>, DatasetError> {
+/// The description, and the names under `labels` in the order in which they were written: that of regions counts.
+fn description(json: &Path) -> Result<(Map<String, Value>, Vec<String>), DatasetError> {
     let metadata = fs::metadata(json).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => DatasetError::invalid(
             json,
@@ -88,14 +91,15 @@ fn description(json: &Path) -> Result<Map<String, Value>, DatasetError> {
     }
     let bytes = read_at_most(json, MAX_DESCRIPTION).map_err(DatasetError::io(json))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    serde_json::from_slice(text).map_err(|error| {
+    let description = serde_json::from_slice(text).map_err(|error| {
         DatasetError::invalid(json, "JSON", short(&error.to_string(), 400), "correct it at this place")
-    })
+    })?;
+    Ok((description, regions::names_in_order(text)))
 }
 
-fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option<Dataset> {
+fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>, order: &[String]) -> Option<Dataset> {
     let has = |key: &str| description.contains_key(key);
-    let classes = labels::read(folder, description);
+    let classes = labels::read(folder, description, order);
     let by_value = description.get("labels").is_some_and(labels::is_by_value);
     // Keys of both kinds occur together in converted datasets: the labels' direction and the list of cases decide.
     let is_msd = has("training") && (by_value || !has("channel_names"));
@@ -116,13 +120,14 @@ fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option
     }?;
     cases.sort_by(|a, b| a.id.cmp(&b.id));
     refuse_equal_ids(folder, &mut cases);
-    let (classes, ignore) = classes;
+    let Classes { names: classes, ignore, regions } = classes;
     Some(Dataset {
         root: folder.root.to_path_buf(),
         name: name(folder.root, description),
         channels,
         classes,
         ignore,
+        regions,
         cases,
     })
 }

@@ -14,7 +14,7 @@ use crate::volume::normalise::{self, Normalisation};
 use crate::volume::{NativeGrid, resample};
 use crate::zyx;
 
-pub use restore::restore;
+pub use restore::{Paint, restore};
 pub use stored::{Expected, StoredImage, expected, stored};
 
 /// Most voxels of a prepared grid; beyond it a header's spacing is wrong far more often than the volume is that large.

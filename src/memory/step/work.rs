@@ -5,8 +5,10 @@ use super::walk::Walk;
 use crate::config::Recompute;
 use crate::ops::cpu::pool::Arena;
 
-/// Floating-point operations of a step by stage (of the finer side where a layer joins two).
-pub fn flop(shape: &StepShape<'_>) -> Vec<f64> {
+/// Floating-point operations of a step by stage (of the finer side where a layer joins two). `ahead`: with a forward pass
+/// before all, for the sums of one Dice.
+pub fn flop(shape: &StepShape<'_>, ahead: bool) -> Vec<f64> {
+    let ahead = u32::from(ahead);
     let walk = Walk::new(shape, Arena::NONE);
     let again = u32::from(shape.recompute == Recompute::Blocks);
     let stages = shape.plan.stages.len();
@@ -16,18 +18,18 @@ pub fn flop(shape: &StepShape<'_>) -> Vec<f64> {
     for (stage, flop) in flop.iter_mut().enumerate() {
         // Forward, gradient of the input, gradient of the weights. Of the image nobody asks for a gradient, and the first
         // convolution is run again in the backward pass in any case.
-        *flop += once(walk.encoder(stage, 0, 1)) * f64::from(3 + again);
-        *flop += once(walk.encoder(stage, 1, 1)) * f64::from(3 + again);
+        *flop += once(walk.encoder(stage, 0, 1)) * f64::from(3 + again + ahead);
+        *flop += once(walk.encoder(stage, 1, 1)) * f64::from(3 + again + ahead);
         if stage < levels {
             // The finest level's forward pass goes straight over into its backward pass; what came up is made again in
             // any case.
             let again = if stage == 0 { 0 } else { again };
-            *flop += once(walk.up(stage, 1)) * f64::from(4 + again);
-            *flop += once(walk.decoder(stage, 0, 1)) * f64::from(3 + again);
-            *flop += once(walk.decoder(stage, 1, 1)) * f64::from(3 + again);
+            *flop += once(walk.up(stage, 1)) * f64::from(4 + again + ahead);
+            *flop += once(walk.decoder(stage, 0, 1)) * f64::from(3 + again + ahead);
+            *flop += once(walk.decoder(stage, 1, 1)) * f64::from(3 + again + ahead);
         }
         if stage < crate::network::head_weights(stages, shape.plan.deep_supervision).len() {
-            *flop += once(walk.head_layer(stage, 1)) * 3.0;
+            *flop += once(walk.head_layer(stage, 1)) * f64::from(3 + ahead);
         }
         *flop *= shape.effective as f64;
     }
@@ -69,9 +71,9 @@ mod tests {
             3.0 * fine * (3.0 * 27.0 * (4.0 + 16.0 + 32.0 + 16.0) + up + 3.0 * 8.0),
             3.0 * coarse * 3.0 * 27.0 * (32.0 + 64.0),
         ];
-        assert_eq!(flop(&shape), expected);
+        assert_eq!(flop(&shape, false), expected);
         shape.recompute = Recompute::Blocks;
         let again = [3.0 * fine * 27.0 * (4.0 + 16.0), 3.0 * coarse * 27.0 * (32.0 + 64.0)];
-        assert_eq!(flop(&shape), [expected[0] + again[0], expected[1] + again[1]]);
+        assert_eq!(flop(&shape, false), [expected[0] + again[0], expected[1] + again[1]]);
     }
 }

@@ -5,18 +5,24 @@
 //! `Dice_c = (2 I + 1e-5) / (P + G + 1e-5)`, `I = sum p [label = c]`, `P = sum p`, `G = sum [label = c]`
 //! (nnU-Net's loss; Milletari et al. 2016). Voxels with the ignore label are left out of every sum.
 //!
+//! With regions, which overlap, every region has a sigmoid p of its own in place of the softmax: CE_v is the sum over
+//! regions of `-log p` or `-log (1 - p)`, and Dice is over all regions. [`SampleSums::classes`] has an empty first entry
+//! then, in the place of the background.
+//!
 //! The caller gives the weights (1 / labelled voxels and 1 / samples of the whole effective batch), so losses and
 //! gradients of micro-batches add up exactly. A Dice over the whole batch comes from [`ClassSums`] added up over
 //! its samples, see [`DiceSlopes`].
 //!
 //! Sums: `f32` lanes within blocks of 4096 voxels, `f64` across blocks, blocks in order; each sample alone.
 mod kernels;
+mod regions;
 #[cfg(test)]
 mod tests;
 
 use rayon::prelude::*;
 
 use self::kernels::{BackwardBlock, BlockSums, ForwardBlock, Scratch};
+use self::regions::{RegionBackwardBlock, RegionForwardBlock};
 use super::element::Element;
 use super::isa::{Isa, dispatch, isa};
 
@@ -61,20 +67,35 @@ label!(u8, u16, i32);
 
 /// The shape of the logits, `[batch, class, voxel]`; labels are `[batch, voxel]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LossShape {
+pub struct LossShape<'a> {
     /// Samples.
     pub batch: usize,
-    /// Classes, background included.
+    /// Classes, background included; or regions.
     pub classes: usize,
+    /// Label values of each region, one entry for each of `classes`, where regions are learnt.
+    pub regions: Option<&'a [Vec<u16>]>,
     /// Voxels of one channel, z * y * x.
     pub voxels: usize,
     /// The label of voxels that do not count.
     pub ignore: Option<u16>,
 }
 
-impl LossShape {
+impl LossShape<'_> {
+    /// Label values that count: 0 to one less.
+    fn label_values(&self) -> usize {
+        let highest = |regions: &[Vec<u16>]| regions.iter().flatten().copied().max().unwrap_or(0);
+        self.regions.map_or(self.classes, |regions| usize::from(highest(regions)) + 1)
+    }
+
+    /// Entries of [`SampleSums::classes`].
+    fn sums(&self) -> usize {
+        self.classes + usize::from(self.regions.is_some())
+    }
+
     fn check(&self, logits: usize, labels: usize) {
-        assert!(self.classes >= 2 && self.voxels > 0, "loss: at least two classes and one voxel, {self:?}");
+        let enough = if self.regions.is_some() { 1 } else { 2 };
+        assert!(self.classes >= enough && self.voxels > 0, "loss: at least two classes and one voxel, {self:?}");
+        assert!(self.regions.is_none_or(|all| all.len() == self.classes), "loss: a logit for each region, {self:?}");
         assert_eq!(logits, self.batch * self.classes * self.voxels, "loss: the logits are not of shape {self:?}");
         assert_eq!(labels, self.batch * self.voxels, "loss: the labels are not of shape {self:?}");
     }
@@ -128,7 +149,8 @@ impl SampleSums {
     }
 
     /// This sample's share of the loss.
-    pub fn loss(&self, weights: Weights) -> f64 {
+    #[cfg(test)]
+    fn loss(&self, weights: Weights) -> f64 {
         f64::from(weights.ce) * self.cross_entropy - f64::from(weights.dice) * self.mean_dice()
     }
 }
@@ -182,7 +204,12 @@ pub struct SampleGradient {
 impl SampleGradient {
     /// For the Dice of each sample alone; `upstream` is the gradient of whatever is minimised by this sample's loss.
     pub fn new(sums: &SampleSums, weights: Weights, upstream: f32) -> Self {
-        let dice = DiceSlopes::new(&sums.classes, f64::from(weights.dice) * f64::from(upstream));
+        Self::of_dice_over(&sums.classes, weights, upstream)
+    }
+
+    /// For a Dice over `classes`, the sums of which the sample's are a part.
+    pub fn of_dice_over(classes: &[ClassSums], weights: Weights, upstream: f32) -> Self {
+        let dice = DiceSlopes::new(classes, f64::from(weights.dice) * f64::from(upstream));
         Self { ce: weights.ce * upstream, dice }
     }
 }
@@ -194,7 +221,7 @@ impl SampleGradient {
 pub fn forward<E: Element, T: Label>(
     logits: &[E],
     labels: &[T],
-    shape: &LossShape,
+    shape: &LossShape<'_>,
 ) -> Result<Vec<SampleSums>, LossError> {
     forward_on(isa(), logits, labels, shape)
 }
@@ -204,7 +231,7 @@ pub fn forward<E: Element, T: Label>(
 pub fn backward<E: Element, T: Label>(
     logits: &[E],
     labels: &[T],
-    shape: &LossShape,
+    shape: &LossShape<'_>,
     samples: &[SampleGradient],
     gradient: &mut [E],
 ) {
@@ -215,7 +242,7 @@ fn forward_on<E: Element, T: Label>(
     isa: Isa,
     logits: &[E],
     labels: &[T],
-    shape: &LossShape,
+    shape: &LossShape<'_>,
 ) -> Result<Vec<SampleSums>, LossError> {
     shape.check(logits.len(), labels.len());
     let blocks = shape.voxels.div_ceil(BLOCK);
@@ -226,7 +253,10 @@ fn forward_on<E: Element, T: Label>(
             let len = BLOCK.min(shape.voxels - start);
             let logits = &logits[sample * shape.classes * shape.voxels..][..shape.classes * shape.voxels];
             let labels = &labels[sample * shape.voxels..][..shape.voxels][start..start + len];
-            dispatch(isa, ForwardBlock { logits, labels, start, shape, scratch })
+            match shape.regions {
+                None => dispatch(isa, ForwardBlock { logits, labels, start, shape, scratch }),
+                Some(regions) => dispatch(isa, RegionForwardBlock { logits, labels, start, shape, regions, scratch }),
+            }
         })
         .collect();
     parts.chunks(blocks).zip(0..).map(|(parts, sample)| sample_sums(parts, sample, shape)).collect()
@@ -234,18 +264,17 @@ fn forward_on<E: Element, T: Label>(
 
 /// Adds up the blocks of one sample, in order.
 fn sample_sums(parts: &[BlockSums], sample: usize, shape: &LossShape) -> Result<SampleSums, LossError> {
-    let mut all = SampleSums { cross_entropy: 0.0, labelled: 0, classes: vec![ClassSums::default(); shape.classes] };
+    let mut all = SampleSums { cross_entropy: 0.0, labelled: 0, classes: vec![ClassSums::default(); shape.sums()] };
     let mut invalid = 0;
     for part in parts {
         all.cross_entropy += part.cross_entropy;
+        all.labelled += part.labelled;
         invalid += part.invalid;
         all.classes.iter_mut().zip(&part.classes).for_each(|(all, part)| all.add(part));
     }
     if invalid > 0 {
         return Err(LossError::Label { sample, voxels: invalid, classes: shape.classes });
     }
-    // Counts below 2^53 are exact.
-    all.labelled = all.classes.iter().map(|class| class.label).sum::<f64>() as usize;
     Ok(all)
 }
 
@@ -253,14 +282,14 @@ fn backward_on<E: Element, T: Label>(
     isa: Isa,
     logits: &[E],
     labels: &[T],
-    shape: &LossShape,
+    shape: &LossShape<'_>,
     samples: &[SampleGradient],
     gradient: &mut [E],
 ) {
     shape.check(logits.len(), labels.len());
     shape.check(gradient.len(), labels.len());
     assert_eq!(samples.len(), shape.batch, "loss: one gradient for each sample");
-    assert!(samples.iter().all(|sample| sample.dice.on.len() == shape.classes), "loss: slopes for each class");
+    assert!(samples.iter().all(|sample| sample.dice.on.len() == shape.sums()), "loss: slopes for each class");
     let per_sample = shape.classes * shape.voxels;
     for (sample, gradient) in gradient.chunks_mut(per_sample).enumerate() {
         let logits = &logits[sample * per_sample..][..per_sample];
@@ -275,7 +304,14 @@ fn backward_on<E: Element, T: Label>(
             let start = block * BLOCK;
             let labels = &labels[start..shape.voxels.min(start + BLOCK)];
             let weights = &samples[sample];
-            dispatch(isa, BackwardBlock { logits, labels, start, shape, weights, gradient, scratch });
+            match shape.regions {
+                None => dispatch(isa, BackwardBlock { logits, labels, start, shape, weights, gradient, scratch }),
+                Some(regions) => {
+                    let block =
+                        RegionBackwardBlock { logits, labels, start, shape, regions, weights, gradient, scratch };
+                    dispatch(isa, block);
+                }
+            }
         });
     }
 }

@@ -14,7 +14,7 @@ use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, Shape, Slice};
 
 use super::spec::{ConvSpec, UpsampleSpec};
-pub use loss::{loss, loss_gradient};
+pub use loss::{loss, loss_gradient, loss_sums};
 pub use norm::{norm_act_gradient, norm_map, norm_statistics, read};
 pub use update::{adamw, sgd, square_sum};
 

@@ -8,8 +8,9 @@ use burn::tensor::DType;
 
 use super::{BF16, F32, Size, close, close_values, noise, strided, tensor, values, wide};
 use crate::ops::backend::VolumeOps;
+use crate::ops::cpu::loss::ClassSums;
 use crate::ops::default;
-use crate::ops::spec::LossSpec;
+use crate::ops::spec::{BatchSums, LossSpec};
 
 const CLASSES: usize = 3;
 const IGNORE: u16 = 9;
@@ -46,7 +47,15 @@ fn loss_case(size: Size, ignore: Option<u16>) -> (FlexTensor, LossSpec) {
         if ignore.is_some() && at % 7 < 2 { IGNORE } else { label }
     });
     let target = Arc::new(labels.collect::<Vec<u16>>());
-    let spec = LossSpec { target, ignore, cross_entropy: 0.7 / (2.0 * voxels as f64), dice: 0.35, gradient_scale: 4.0 };
+    let spec = LossSpec {
+        target,
+        ignore,
+        regions: None,
+        cross_entropy: 0.7 / (2.0 * voxels as f64),
+        dice: 0.35,
+        totals: None,
+        gradient_scale: 4.0,
+    };
     (tensor(logits, &[batch, CLASSES, size[0], size[1], size[2]], DType::F32), spec)
 }
 
@@ -105,4 +114,37 @@ fn a_label_that_is_no_class_is_no_number() {
     target[3] = CLASSES as u16;
     spec.target = Arc::new(target);
     assert!(values(&Flex::volume_loss(logits, spec)).iter().any(|loss| loss.is_nan()));
+}
+
+/// Three regions over label values 0 to 2 in place of the three classes, or one Dice over both samples, or both.
+#[test]
+fn own_and_default_bodies_agree_on_regions_and_one_dice() {
+    let regions = Arc::new(vec![vec![1, 2], vec![2], vec![1]]);
+    for (regions, one_dice) in [(None, true), (Some(regions.clone()), false), (Some(regions), true)] {
+        for dtype in [DType::F32, DType::BF16] {
+            let (logits, spec) = loss_case([4, 5, 6], Some(IGNORE));
+            let logits = Flex::float_cast(logits, dtype.into());
+            let mut spec = LossSpec { regions: regions.clone(), ..spec };
+            let own = values(&Flex::volume_loss_sums(logits.clone(), spec.clone()));
+            let other = values(&default::loss_sums::<Flex>(wide(&logits), spec.clone()));
+            close_values("sums", &own, &other.iter().copied().map(f64::from).collect::<Vec<_>>(), F32);
+            let entries = CLASSES + usize::from(regions.is_some());
+            assert_eq!(own.len(), 2 * entries * 3);
+            if one_dice {
+                let mut totals = vec![ClassSums::default(); entries];
+                for (at, sums) in own.as_chunks::<3>().0.iter().enumerate() {
+                    let [intersection, probability, label] = sums.map(f64::from);
+                    totals[at % entries].add(&ClassSums { intersection, probability, label });
+                }
+                spec.totals = Some(Arc::new(BatchSums { classes: totals, samples: 2 }));
+            }
+            let upstream = tensor(vec![1.0, 0.5], &[2], DType::F32);
+            let what = format!("regions {}, one Dice {one_dice}, {dtype:?}", regions.is_some());
+            let found = Flex::volume_loss(logits.clone(), spec.clone());
+            close(&format!("{what}: loss"), &found, &default::loss::<Flex>(wide(&logits), spec.clone()), F32);
+            let found = Flex::volume_loss_gradient(logits.clone(), upstream.clone(), spec.clone());
+            let expected = default::loss_gradient::<Flex>(wide(&logits), upstream, spec);
+            close(&format!("{what}: gradient"), &found, &expected, if dtype == DType::F32 { F32 } else { BF16 });
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::ops::cpu::isa::{Kernel, LANES, Lanes};
 use crate::ops::cpu::math::{exp, ln};
 
 /// Voxels whose logits of all classes are gathered before the softmax.
-const TILE: usize = 4 * LANES;
+pub(super) const TILE: usize = 4 * LANES;
 
 /// The "label" of a voxel that does not count.
 const UNLABELLED: f32 = -1.0;
@@ -13,6 +13,8 @@ const UNLABELLED: f32 = -1.0;
 /// The sums of one block.
 pub(super) struct BlockSums {
     pub cross_entropy: f64,
+    /// Voxels that count.
+    pub labelled: usize,
     /// Voxels whose label is no class.
     pub invalid: usize,
     pub classes: Vec<ClassSums>,
@@ -22,18 +24,18 @@ pub(super) struct BlockSums {
 #[derive(Default)]
 pub(super) struct Scratch {
     /// `[class][voxel of the tile]`.
-    tile: Vec<[[f32; LANES]; TILE / LANES]>,
+    pub tile: Vec<[[f32; LANES]; TILE / LANES]>,
     /// Per class: I, P, G.
-    sums: Vec<[[f32; LANES]; 3]>,
+    pub sums: Vec<[[f32; LANES]; 3]>,
 }
 
 /// The labels of a tile as floats, [`UNLABELLED`] where a voxel does not count or there is none; and how many are
 /// no class. Classes are few, so floats hold them exactly.
 #[inline(always)]
-fn read_labels<T: Label>(labels: &[T], shape: &LossShape) -> ([[f32; LANES]; TILE / LANES], usize) {
+pub(super) fn read_labels<T: Label>(labels: &[T], shape: &LossShape<'_>) -> ([[f32; LANES]; TILE / LANES], usize) {
     let mut tile = [[UNLABELLED; LANES]; TILE / LANES];
     let ignore = shape.ignore.map_or(i32::MIN, i32::from);
-    let classes = i32::try_from(shape.classes).unwrap_or(i32::MAX);
+    let classes = i32::try_from(shape.label_values()).unwrap_or(i32::MAX);
     let mut invalid = 0;
     for (slot, label) in tile.as_flattened_mut().iter_mut().zip(labels) {
         let number = label.number();
@@ -46,7 +48,7 @@ fn read_labels<T: Label>(labels: &[T], shape: &LossShape) -> ([[f32; LANES]; TIL
 
 /// Gathers `len` voxels from `start` on of every class.
 #[inline(always)]
-fn read_logits<E: Element, L: Lanes>(
+pub(super) fn read_logits<E: Element, L: Lanes>(
     logits: &[E],
     start: usize,
     len: usize,
@@ -88,8 +90,18 @@ fn soften<L: Lanes>(tile: &mut [[[f32; LANES]; TILE / LANES]], quarter: usize, l
 /// `value` where the voxel is labelled, else zero. Chosen, not multiplied by zero: a voxel that does not count may
 /// hold anything.
 #[inline(always)]
-fn counted<L: Lanes>(label: L, value: L) -> L {
+pub(super) fn counted<L: Lanes>(label: L, value: L) -> L {
     L::select_gt(L::splat(0.0), label, L::splat(0.0), value)
+}
+
+/// I, P and G of one class from their lanes.
+#[inline(always)]
+pub(super) fn add_lanes<L: Lanes>([intersection, probability, label]: &[[f32; LANES]; 3]) -> ClassSums {
+    ClassSums {
+        intersection: f64::from(L::load(intersection).sum()),
+        probability: f64::from(L::load(probability).sum()),
+        label: f64::from(L::load(label).sum()),
+    }
 }
 
 /// The sums over the voxels from `start` on that `labels` covers.
@@ -98,7 +110,7 @@ pub(super) struct ForwardBlock<'a, E, T> {
     pub logits: &'a [E],
     pub labels: &'a [T],
     pub start: usize,
-    pub shape: &'a LossShape,
+    pub shape: &'a LossShape<'a>,
     pub scratch: &'a mut Scratch,
 }
 
@@ -134,12 +146,10 @@ impl<E: Element, T: Label> Kernel for ForwardBlock<'_, E, T> {
                 }
             }
         }
-        let classes = sums.iter().map(|[intersection, probability, label]| ClassSums {
-            intersection: f64::from(L::load(intersection).sum()),
-            probability: f64::from(L::load(probability).sum()),
-            label: f64::from(L::load(label).sum()),
-        });
-        BlockSums { cross_entropy: f64::from(cross_entropy.sum()), invalid, classes: classes.collect() }
+        let classes: Vec<ClassSums> = sums.iter().map(add_lanes::<L>).collect();
+        // Counts of a block are exact.
+        let labelled = classes.iter().map(|class| class.label).sum::<f64>() as usize;
+        BlockSums { cross_entropy: f64::from(cross_entropy.sum()), labelled, invalid, classes }
     }
 }
 
@@ -149,7 +159,7 @@ pub(super) struct BackwardBlock<'a, E, T> {
     pub logits: &'a [E],
     pub labels: &'a [T],
     pub start: usize,
-    pub shape: &'a LossShape,
+    pub shape: &'a LossShape<'a>,
     pub weights: &'a SampleGradient,
     /// The block's voxels of each class.
     pub gradient: Vec<&'a mut [E]>,

@@ -3,7 +3,7 @@ use half::{bf16, f16};
 use super::*;
 
 /// Logits between -6 and 6 and labels, from a counter; about one voxel in five has the label `classes`.
-fn case<E: Element>(shape: &LossShape) -> (Vec<E>, Vec<u16>) {
+fn case<E: Element>(shape: &LossShape<'_>) -> (Vec<E>, Vec<u16>) {
     let mix = |i: usize, seed: u64| {
         let mut z = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed.wrapping_mul(0xd1b5_4a32_d192_ed03);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -31,7 +31,7 @@ struct Reference {
     gradient: Vec<f64>,
 }
 
-fn reference(logits: &[f64], labels: &[u16], shape: &LossShape, weights: Weights) -> Reference {
+fn reference(logits: &[f64], labels: &[u16], shape: &LossShape<'_>, weights: Weights) -> Reference {
     let (classes, voxels) = (shape.classes, shape.voxels);
     let mut p = vec![0.0; classes * voxels];
     let counts: Vec<bool> = labels.iter().map(|&label| Some(label) != shape.ignore).collect();
@@ -70,8 +70,8 @@ fn reference(logits: &[f64], labels: &[u16], shape: &LossShape, weights: Weights
     Reference { loss: ce * cross_entropy - dw * dice[1..].iter().sum::<f64>(), cross_entropy, dice, gradient }
 }
 
-fn shapes() -> Vec<LossShape> {
-    let shape = |batch, classes, voxels, ignore| LossShape { batch, classes, voxels, ignore };
+fn shapes() -> Vec<LossShape<'static>> {
+    let shape = |batch, classes, voxels, ignore| LossShape { batch, classes, voxels, ignore, regions: None };
     vec![
         shape(1, 2, 1, None),
         shape(2, 3, 15, Some(3)),
@@ -92,7 +92,7 @@ fn run<E: Element>(
     isa: Isa,
     logits: &[E],
     labels: &[u16],
-    shape: &LossShape,
+    shape: &LossShape<'_>,
     upstream: f32,
 ) -> (Vec<SampleSums>, Vec<E>) {
     let sums = forward_on(isa, logits, labels, shape).unwrap();
@@ -148,7 +148,7 @@ fn follows_the_reference_in_f16() {
 
 #[test]
 fn the_reference_gradient_is_the_slope() {
-    let shape = LossShape { batch: 1, classes: 3, voxels: 11, ignore: Some(3) };
+    let shape = LossShape { batch: 1, classes: 3, voxels: 11, ignore: Some(3), regions: None };
     let (logits, labels) = case::<f32>(&shape);
     let logits = wide(&logits);
     let gradient = reference(&logits, &labels, &shape, WEIGHTS).gradient;
@@ -170,7 +170,7 @@ fn the_reference_gradient_is_the_slope() {
 fn follows_pytorch() {
     let logits: Vec<f32> = (0..42).map(|i| (3.0 * libm::sin(0.37 * f64::from(i))) as f32).collect();
     let labels: Vec<u8> = (0..14).map(|i| (7 * i + i / 2) % 4).collect();
-    let shape = LossShape { batch: 2, classes: 3, voxels: 7, ignore: Some(3) };
+    let shape = LossShape { batch: 2, classes: 3, voxels: 7, ignore: Some(3), regions: None };
     let sums = forward(&logits, &labels, &shape).unwrap();
     let labelled: usize = sums.iter().map(|sums| sums.labelled).sum();
     let weights = Weights { ce: 1.0 / labelled as f32, dice: 0.5 };
@@ -242,7 +242,7 @@ fn follows_pytorch() {
 
 #[test]
 fn an_unlabelled_sample_gives_nothing() {
-    let shape = LossShape { batch: 1, classes: 3, voxels: 21, ignore: Some(255) };
+    let shape = LossShape { batch: 1, classes: 3, voxels: 21, ignore: Some(255), regions: None };
     let mut logits = vec![1.0_f32; 63];
     logits[5] = f32::NAN;
     let sums = forward(&logits, &[255_u8; 21], &shape).unwrap();
@@ -256,14 +256,14 @@ fn an_unlabelled_sample_gives_nothing() {
 
 #[test]
 fn a_stranger_among_the_labels_is_refused() {
-    let shape = LossShape { batch: 2, classes: 2, voxels: 2, ignore: None };
+    let shape = LossShape { batch: 2, classes: 2, voxels: 2, ignore: None, regions: None };
     let error = forward(&[0.0_f32; 8], &[0, 1, 2, -1], &shape).unwrap_err();
     assert_eq!(error, LossError::Label { sample: 1, voxels: 2, classes: 2 });
 }
 
 #[test]
 fn a_logit_that_is_no_number_shows() {
-    let shape = LossShape { batch: 1, classes: 2, voxels: 40, ignore: None };
+    let shape = LossShape { batch: 1, classes: 2, voxels: 40, ignore: None, regions: None };
     let mut logits = vec![0.0_f32; 80];
     logits[33] = f32::NAN;
     assert!(forward(&logits, &[0_u8; 40], &shape).unwrap()[0].cross_entropy.is_nan());
@@ -276,7 +276,7 @@ fn a_logit_that_is_no_number_shows() {
 
 #[test]
 fn samples_and_threads_do_not_touch_each_other() {
-    let shape = LossShape { batch: 3, classes: 3, voxels: 3 * BLOCK + 5, ignore: Some(3) };
+    let shape = LossShape { batch: 3, classes: 3, voxels: 3 * BLOCK + 5, ignore: Some(3), regions: None };
     let (logits, labels) = case::<bf16>(&shape);
     let all = run(isa(), &logits, &labels, &shape, 1.0);
     for threads in [1, 3] {
@@ -290,4 +290,90 @@ fn samples_and_threads_do_not_touch_each_other() {
         let alone = run(isa(), &logits[range.clone()], labels, &LossShape { batch: 1, ..shape }, 1.0);
         assert!(alone.0[0] == all.0[sample] && alone.1 == all.1[range]);
     }
+}
+
+/// The loss and its gradient where regions are learnt, from their definition in plain `f64`.
+fn region_reference(logits: &[f64], labels: &[u16], shape: &LossShape<'_>, weights: Weights) -> (f64, Vec<f64>) {
+    let (voxels, regions) = (shape.voxels, shape.regions.unwrap());
+    let (ce, dice_weight) = (f64::from(weights.ce), f64::from(weights.dice) / regions.len() as f64);
+    let (mut loss, mut gradient) = (0.0, vec![0.0; logits.len()]);
+    let counted: Vec<usize> = (0..voxels).filter(|&v| Some(labels[v]) != shape.ignore).collect();
+    for (region, values) in regions.iter().enumerate() {
+        let p = |v: usize| 1.0 / (1.0 + libm::exp(-logits[region * voxels + v]));
+        let t = |v: usize| f64::from(u8::from(values.contains(&labels[v])));
+        let above = 2.0 * counted.iter().map(|&v| p(v) * t(v)).sum::<f64>() + 1e-5;
+        let below = counted.iter().map(|&v| p(v) + t(v)).sum::<f64>() + 1e-5;
+        loss -= dice_weight * above / below;
+        for &v in &counted {
+            let x = logits[region * voxels + v];
+            loss += ce * (libm::log1p(libm::exp(-x)) + (1.0 - t(v)) * x);
+            let q = -dice_weight * (2.0 * t(v) * below - above) / (below * below);
+            gradient[region * voxels + v] = p(v) * (1.0 - p(v)) * q + ce * (p(v) - t(v));
+        }
+    }
+    (loss, gradient)
+}
+
+fn regions_follow_the_reference<E: Element>(tolerance: f64) {
+    let overlapping = [vec![1, 2, 3], vec![2, 3], vec![3]];
+    let one = [vec![1]];
+    for (regions, voxels, ignore) in [
+        (&overlapping[..], 211, None),
+        (&overlapping[..], 4096 + 33, Some(4)),
+        (&one[..], 77, Some(2)),
+        (&one[..], 1, None),
+    ] {
+        let values = 1 + regions.len();
+        let shape = LossShape { batch: 2, classes: regions.len(), regions: Some(regions), voxels, ignore };
+        let (_, labels) = case::<E>(&LossShape { classes: values, regions: None, ..shape });
+        let (logits, _) = case::<E>(&LossShape { regions: None, ..shape });
+        let (sums, gradient) = run(Isa::Portable, &logits, &labels, &shape, 3.0);
+        for isa in Isa::available() {
+            let other = run(isa, &logits, &labels, &shape, 3.0);
+            assert_eq!((&other.0, bytemuck::cast_slice::<E, u8>(&other.1)), (&sums, bytemuck::cast_slice(&gradient)));
+        }
+        let per_sample = shape.classes * shape.voxels;
+        for (sample, sums) in sums.iter().enumerate() {
+            let range = sample * per_sample..(sample + 1) * per_sample;
+            let labels = &labels[sample * shape.voxels..][..shape.voxels];
+            let (loss, expected) = region_reference(&wide(&logits[range.clone()]), labels, &shape, WEIGHTS);
+            assert!(
+                (sums.loss(WEIGHTS) - loss).abs() <= 1e-6 * (1.0 + loss.abs()),
+                "{}, not {loss}",
+                sums.loss(WEIGHTS)
+            );
+            assert_eq!(sums.labelled, labels.iter().filter(|&&label| Some(label) != ignore).count());
+            for (got, expected) in wide(&gradient[range]).iter().zip(&expected) {
+                let rounding = 3.0 * f64::from(WEIGHTS.ce) * 3e-7;
+                let room = tolerance * 3.0 * expected.abs() + rounding;
+                assert!((got - 3.0 * expected).abs() <= room, "{shape:?}: {got}, not {}", 3.0 * expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn regions_follow_the_reference_in_f32() {
+    regions_follow_the_reference::<f32>(2e-5);
+}
+
+#[test]
+fn regions_follow_the_reference_in_bf16() {
+    regions_follow_the_reference::<bf16>(4e-3);
+}
+
+/// Logits beyond what a sigmoid tells from 0 and 1 keep their slope; what is no number shows.
+#[test]
+fn regions_of_extreme_logits() {
+    let regions = [vec![1_u16]];
+    let shape = LossShape { batch: 1, classes: 1, regions: Some(&regions), voxels: 20, ignore: None };
+    let mut logits = vec![0.0_f32; 20];
+    logits[3] = 1e30;
+    logits[4] = -1e30;
+    let sums = &forward(&logits, &[0_u8; 20], &shape).unwrap()[0];
+    assert!(sums.cross_entropy.is_finite() && sums.cross_entropy > 9e29, "{}", sums.cross_entropy);
+    logits[3] = f32::NAN;
+    assert!(forward(&logits, &[0_u8; 20], &shape).unwrap()[0].cross_entropy.is_nan());
+    let error = forward(&[0.0_f32; 20], &[2_u8; 20], &shape).unwrap_err();
+    assert_eq!(error, LossError::Label { sample: 0, voxels: 20, classes: 1 });
 }
