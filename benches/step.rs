@@ -13,7 +13,7 @@ use voxfit::config::{Activations, OptimizerName, Recompute};
 use voxfit::memory::meter;
 use voxfit::memory::step::{StepShape, rehearse};
 use voxfit::network::UNet;
-use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::ops::cpu::isa::isa;
 use voxfit::ops::cpu::pool::{self, Keep, Pool};
 use voxfit::ops::cpu::worker::on_worker;
@@ -52,7 +52,7 @@ impl Case {
             norm: Norm::Instance,
         };
         let stages = self.features.iter().enumerate().map(stage).collect();
-        NetworkPlan { in_channels: 1, classes: self.classes, stages, deep_supervision: true }
+        NetworkPlan { kind: Kind::Plain, in_channels: 1, classes: self.classes, stages, deep_supervision: true }
     }
 
     fn samples(&self) -> Vec<Sample> {

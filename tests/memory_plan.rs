@@ -6,7 +6,7 @@ use ndarray::{Array3, Array4};
 use voxfit::config::{Activations, OptimizerName, Recompute};
 use voxfit::memory::step::{StepBytes, StepShape, rehearse};
 use voxfit::network::UNet;
-use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::ops::cpu::isa::isa;
 use voxfit::ops::cpu::pool::{self, Keep, Pool};
 use voxfit::ops::cpu::worker::on_worker;
@@ -29,6 +29,8 @@ struct Case {
     micro: usize,
     recompute: Recompute,
     optimizer: OptimizerName,
+    kind: Kind,
+    batch_dice: bool,
 }
 
 const CASE: Case = Case {
@@ -41,6 +43,8 @@ const CASE: Case = Case {
     micro: 2,
     recompute: Recompute::None,
     optimizer: OptimizerName::Sgd,
+    kind: Kind::Plain,
+    batch_dice: false,
 };
 
 impl Case {
@@ -57,7 +61,7 @@ impl Case {
             norm: self.norm,
         };
         let stages = self.features.iter().enumerate().map(stage).collect();
-        NetworkPlan { in_channels: self.channels, classes: 3, stages, deep_supervision: true }
+        NetworkPlan { kind: self.kind, in_channels: self.channels, classes: 3, stages, deep_supervision: true }
     }
 
     fn predicted(&self) -> StepBytes {
@@ -103,7 +107,7 @@ impl Case {
             },
             ignore: None,
             regions: None,
-            batch_dice: false,
+            batch_dice: self.batch_dice,
             loss_scale: 1.0,
             device,
         };
@@ -140,6 +144,14 @@ fn rehearsed_steps_are_those_that_run() {
         Case { features: &[32, 64], patch: [24; 3], effective: 40, micro: 1, ..CASE },
         Case { features: &[32, 64], patch: [24; 3], effective: 11, micro: 2, ..CASE },
         Case { features: &[32, 64], patch: [24; 3], effective: 8, micro: 4, ..CASE },
+        Case { batch_dice: true, ..CASE },
+        Case { batch_dice: true, effective: 3, micro: 1, recompute: Recompute::Blocks, ..CASE },
+        Case { kind: Kind::ResEnc, ..CASE },
+        Case { kind: Kind::ResEnc, recompute: Recompute::Blocks, micro: 1, ..CASE },
+        Case { kind: Kind::ResEnc, features: &[32, 64, 64, 64], activations: Activations::F32, ..CASE },
+        Case { kind: Kind::ResEnc, features: &[32, 64, 64, 64], recompute: Recompute::Blocks, effective: 3, ..CASE },
+        Case { kind: Kind::ResEnc, norm: Norm::Group { groups: 8 }, effective: 3, patch: [16, 64, 64], ..CASE },
+        Case { kind: Kind::ResEnc, features: &[16], ..CASE },
     ];
     for case in cases {
         let (predicted, measured) = (case.predicted(), case.measured());

@@ -10,7 +10,7 @@ use ndarray::{Array3, Array4};
 use small_net::{relative_error, settings, step};
 use voxfit::config::{Activations, Device as DeviceName};
 use voxfit::device::{check_type, float_type};
-use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::network::{BatchStatistics, Mode, UNet, host};
 use voxfit::ops::{self, LossSpec};
 use voxfit::patch::Sample;
@@ -54,7 +54,13 @@ fn network() -> UNet {
         stride: [if index == 0 { 1 } else { 2 }; 3],
         norm: Norm::Group { groups: 8 },
     };
-    let plan = NetworkPlan { in_channels: 1, classes: 3, stages: (0..3).map(stage).collect(), deep_supervision: true };
+    let plan = NetworkPlan {
+        kind: Kind::Plain,
+        in_channels: 1,
+        classes: 3,
+        stages: (0..3).map(stage).collect(),
+        deep_supervision: true,
+    };
     UNet::new(&plan, 0, &Device::flex())
 }
 

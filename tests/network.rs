@@ -9,7 +9,7 @@ mod small_net;
 
 use burn::tensor::{Device, FloatDType};
 use small_net::{images, network, sample, settings, step, values};
-use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::network::{BatchStatistics, Mode, UNet, head_weights, host};
 
 /// What `network/reference.py` prints for one kind of norm; pairs are a tensor's norm and its product with sin(0.9 i).
@@ -106,7 +106,13 @@ fn parameters_are_as_many_as_nnunets() {
         stride: [if index == 0 { 1 } else { 2 }; 3],
         norm: Norm::Instance,
     };
-    let plan = NetworkPlan { in_channels: 1, classes: 3, stages: (0..4).map(stage).collect(), deep_supervision: true };
+    let plan = NetworkPlan {
+        kind: Kind::Plain,
+        in_channels: 1,
+        classes: 3,
+        stages: (0..4).map(stage).collect(),
+        deep_supervision: true,
+    };
     assert_eq!(UNet::new(&plan, 0, &Device::flex()).parameter_count(), 5_603_177);
 }
 

@@ -6,6 +6,7 @@
 use std::{fs, path::Path};
 
 use serde::Deserialize;
+use voxfit::network::plan::Kind;
 use voxfit::network::topology::{Rules, features_of, median_size, planned, target_spacing};
 
 #[derive(Deserialize)]
@@ -64,7 +65,14 @@ fn plans_are_nnunets() {
             assert!(near, "{at}: spacing {target:?}, nnU-Net has {spacing:?}");
             assert_eq!(median, plan.restored(plan.median), "{at}: median size");
 
-            let rules = Rules { features: 32, features_max: 320, stages: None, design: plan.gib << 30, classes };
+            let rules = Rules {
+                kind: Kind::Plain,
+                features: 32,
+                features_max: 320,
+                stages: None,
+                design: plan.gib << 30,
+                classes,
+            };
             let ours = planned(target, median, &rules).unwrap();
             assert_eq!(ours.patch, plan.restored(plan.patch), "{at}: patch");
             assert_eq!(ours.strides, plan.all_restored(&plan.strides), "{at}: strides");

@@ -5,7 +5,7 @@ use voxfit::config::{Activations, OptimizerName, Recompute};
 use voxfit::dataset::prepare::Preparation;
 use voxfit::memory::step::{StepShape, rehearse_forward};
 use voxfit::network::UNet;
-use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::ops::cpu::isa::isa;
 use voxfit::ops::cpu::pool::{self, Keep, Pool};
 use voxfit::ops::cpu::worker::on_worker;
@@ -46,7 +46,7 @@ impl Case {
             norm: self.norm,
         };
         let stages = self.features.iter().enumerate().map(stage).collect();
-        NetworkPlan { in_channels: self.channels, classes: 3, stages, deep_supervision: true }
+        NetworkPlan { kind: Kind::Plain, in_channels: self.channels, classes: 3, stages, deep_supervision: true }
     }
 
     fn predicted(&self, passes: usize) -> u64 {

@@ -5,6 +5,7 @@
 //! `get_pool_and_conv_props(spacing, size, 4, 999999)`, feature maps by `PlainConvUNet.compute_conv_feature_map_size`,
 //! spacings by `determine_fullres_target_spacing`. Triples are z, y, x.
 use proptest::prelude::*;
+use voxfit::network::plan::Kind;
 use voxfit::network::topology::{
     Rules, Topology, TopologyError, divisor, feature_map_elements, kernels, median_size, nearest_patch, planned,
     target_spacing, topology,
@@ -13,7 +14,7 @@ use voxfit::network::topology::{
 const GIB: u64 = 1 << 30;
 
 fn rules(design: u64, classes: usize) -> Rules {
-    Rules { features: 32, features_max: 320, stages: None, design, classes }
+    Rules { kind: Kind::Plain, features: 32, features_max: 320, stages: None, design, classes }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 use super::{Auto, ByteSize};
+use crate::network::plan::Kind;
 use crate::patch::augment::AugmentConfig;
 
 /// One experiment. A key not given is its default.
@@ -108,6 +109,8 @@ pub enum Activations {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
+    /// Of nnU-Net's two networks.
+    pub kind: Kind,
     /// Memory of the card that `auto` below is designed for.
     pub design: ByteSize,
     /// Voxels x, y, z.
@@ -192,6 +195,7 @@ impl Default for Batch {
 impl Default for Network {
     fn default() -> Self {
         Self {
+            kind: Kind::Plain,
             design: ByteSize(8 << 30),
             patch: Auto::Auto,
             stages: Auto::Auto,

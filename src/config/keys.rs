@@ -22,6 +22,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("memory.recompute", "\"auto\", \"none\", \"norms\" or \"blocks\""),
     ("precision.activations", "\"auto\", \"f32\", \"bf16\" or \"f16\""),
     ("precision.loss_scale", "\"auto\" or a number from 1 to 16777216"),
+    ("network.kind", "\"plain\" or \"resenc\""),
     ("network.design", "a size as in \"8GiB\" or \"512MiB\""),
     ("network.patch", "\"auto\" or [x, y, z] in voxels, each from 1 to 4096"),
     ("network.stages", "\"auto\" or a whole number from 2 to 12"),

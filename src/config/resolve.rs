@@ -81,6 +81,7 @@ pub fn resolve(experiment: &Experiment, fingerprint: &Fingerprint, dataset: &Dat
     let (norms, norm) = decide(experiment, micro, &shapes)?;
     let activations = experiment.precision.activations.value().copied().unwrap_or(Activations::Bf16);
     let plan = NetworkPlan {
+        kind: experiment.network.kind,
         in_channels: dataset.channels.len(),
         classes: dataset.outputs(),
         stages: stages(&topology, &shapes, norms),
@@ -157,6 +158,7 @@ fn network_topology(
         (None, _) => {
             let median = topology::median_size(&fingerprint.spacings, &fingerprint.sizes, xyz(spacing)).map(zyx)?;
             let rules = Rules {
+                kind: network.kind,
                 features: network.features,
                 features_max: network.features_max,
                 stages,

@@ -109,13 +109,14 @@ pub fn fit(
 mod tests {
     use super::*;
     use crate::config::{Activations, OptimizerName};
-    use crate::network::plan::{NetworkPlan, Norm, Stage};
+    use crate::network::plan::{Kind, NetworkPlan, Norm, Stage};
     use crate::ops::cpu::isa::Isa;
 
     #[test]
     fn a_smaller_budget_takes_one_sample_then_computes_again_then_refuses() {
         let stage = |features, stride| Stage { features, kernel: [3; 3], stride, norm: Norm::Instance };
         let plan = NetworkPlan {
+            kind: Kind::Plain,
             in_channels: 1,
             classes: 3,
             stages: vec![stage(32, [1; 3]), stage(64, [2; 3]), stage(128, [2; 3]), stage(128, [2; 3])],

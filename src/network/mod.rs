@@ -4,6 +4,7 @@ mod checksum;
 mod init;
 mod parameter;
 pub mod plan;
+mod residual;
 mod statistics;
 pub mod topology;
 mod unet;

@@ -25,9 +25,46 @@ pub struct Stage {
     pub norm: Norm,
 }
 
-/// nnU-Net's plain 3D U-Net: two convolutions a stage, strided convolutions down, transposed convolutions up.
+/// Of nnU-Net's two networks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Two convolutions a stage on the way down, two on the way up.
+    #[default]
+    Plain,
+    /// The residual encoder: a convolution in front, [`Kind::blocks`] residual blocks a stage, one convolution a level on
+    /// the way up.
+    ResEnc,
+}
+
+impl Kind {
+    pub(crate) fn is_plain(&self) -> bool {
+        *self == Self::Plain
+    }
+
+    /// Residual blocks of an encoder stage (nnU-Net's presets M, L and XL alike); none of the plain network.
+    pub fn blocks(self, stage: usize) -> usize {
+        const BLOCKS: [usize; 4] = [1, 3, 4, 6];
+        match self {
+            Self::Plain => 0,
+            Self::ResEnc => BLOCKS[stage.min(BLOCKS.len() - 1)],
+        }
+    }
+
+    /// Convolutions of a decoder level beside the transposed one.
+    pub fn decoder_convolutions(self) -> usize {
+        match self {
+            Self::Plain => 2,
+            Self::ResEnc => 1,
+        }
+    }
+}
+
+/// nnU-Net's 3D U-Net: strided convolutions down, transposed convolutions up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPlan {
+    #[serde(default, skip_serializing_if = "Kind::is_plain")]
+    pub kind: Kind,
     pub in_channels: usize,
     /// Background included.
     pub classes: usize,

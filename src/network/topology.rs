@@ -7,13 +7,21 @@
 //! Triples are z, y, x except where a function says otherwise; each rule treats the axes alike, so only ties depend
 //! on their order, and [`planned`] puts the axis of the largest spacing first, as nnU-Net does.
 
+use super::plan::Kind;
+
 /// An axis is halved while both halves keep at least this many voxels.
 const MIN_EDGE: f64 = 4.0;
 /// An axis is coarse where its spacing is this many times the others'.
 const ANISOTROPY: f64 = 3.0;
 /// Elements of all convolution outputs that nnU-Net takes to fill 8 GB at two samples.
-const REFERENCE_ELEMENTS: f64 = 560e6;
-/// The memory which [`REFERENCE_ELEMENTS`] belongs to, in bytes (nnU-Net's "8 GB" card).
+fn reference_elements(kind: Kind) -> f64 {
+    match kind {
+        Kind::Plain => 560e6,
+        Kind::ResEnc => 680e6,
+    }
+}
+
+/// The memory which [`reference_elements`] belongs to, in bytes (nnU-Net's "8 GB" card).
 const REFERENCE_BYTES: f64 = 8.0 * 1024.0 * 1024.0 * 1024.0;
 /// Voxels along each axis of the cube from whose volume the search for a patch starts.
 const FIRST_EDGE: f64 = 256.0;
@@ -21,6 +29,7 @@ const FIRST_EDGE: f64 = 256.0;
 /// What a network is planned for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
+    pub kind: Kind,
     /// Channels of the first stage; they double per stage up to `features_max`.
     pub features: usize,
     pub features_max: usize,
@@ -174,7 +183,9 @@ pub fn kernels(spacing: [f64; 3], strides: &[[usize; 3]]) -> Vec<[usize; 3]> {
 }
 
 /// Elements that all convolutions put out for one patch: two per stage in the encoder, two, a transposed one and (at
-/// full resolution) the head in the decoder. No bytes, no weights, no optimizer: nnU-Net's measure of memory.
+/// full resolution) the head in the decoder; of the residual encoder one in front, two per block and the one beside a
+/// stage's first block, which nnU-Net counts where it only averages too, and one per level. No bytes, no weights, no
+/// optimizer: nnU-Net's measure of memory.
 pub fn feature_map_elements(topology: &Topology, rules: &Rules) -> f64 {
     let mut size = topology.patch.map(|voxels| voxels as f64);
     let last = topology.strides.len() - 1;
@@ -183,15 +194,25 @@ pub fn feature_map_elements(topology: &Topology, rules: &Rules) -> f64 {
         size = std::array::from_fn(|axis| (size[axis] / stride[axis] as f64).floor());
         let voxels: f64 = size.iter().product();
         let features = features_of(stage, rules.features, rules.features_max) as f64;
-        total += 2.0 * features * voxels;
+        total += features * voxels * encoder_convolutions(topology, rules, stage);
         if stage < last {
-            total += 3.0 * features * voxels;
+            total += (1 + rules.kind.decoder_convolutions()) as f64 * features * voxels;
             if stage == 0 {
                 total += rules.classes as f64 * voxels;
             }
         }
     }
     total
+}
+
+/// Convolutions of an encoder stage; at full resolution with that in front.
+fn encoder_convolutions(topology: &Topology, rules: &Rules, stage: usize) -> f64 {
+    if rules.kind == Kind::Plain {
+        return 2.0;
+    }
+    let features = |stage| features_of(stage, rules.features, rules.features_max);
+    let beside = stage > 0 && (features(stage) != features(stage - 1) || topology.strides[stage] != [1; 3]);
+    (2 * rules.kind.blocks(stage) + usize::from(beside) + usize::from(stage == 0)) as f64
 }
 
 /// Patch and topology for a dataset of `spacing` mm and `median` voxels: the patch starts as 1 / spacing scaled to
@@ -223,7 +244,7 @@ fn planned_in_order(spacing: [f64; 3], median: [f64; 3], rules: &Rules) -> Resul
     let inverse = spacing.map(|mm| 1.0 / mm);
     let scale = libm::cbrt(FIRST_EDGE.powi(3) / inverse.iter().product::<f64>());
     let first = std::array::from_fn(|axis| (inverse[axis] * scale).round_ties_even().min(median[axis]).max(1.0));
-    let reference = REFERENCE_ELEMENTS * (rules.design as f64 / REFERENCE_BYTES);
+    let reference = reference_elements(rules.kind) * (rules.design as f64 / REFERENCE_BYTES);
     let mut plan = topology(spacing, first, rules.stages);
     while feature_map_elements(&plan, rules) > reference {
         // The last of equals, as a stable ascending sort leaves it.

@@ -1,6 +1,7 @@
-//! nnU-Net's plain 3D U-Net over the operations of [`crate::ops`].
+//! nnU-Net's 3D U-Net over the operations of [`crate::ops`].
 //!
-//! Encoder stage i: two times (convolution, norm, LeakyReLU), the first with the stage's stride. Decoder level i (from the
+//! Encoder stage i: two times (convolution, norm, LeakyReLU), the first with the stage's stride; of the residual encoder
+//! see [`super::residual`], which also has but one convolution in a decoder level. Decoder level i (from the
 //! deepest up): transposed convolution to stage i's size, concatenation behind it of stage i's output, two times
 //! (convolution, norm, LeakyReLU), and a 1x1x1 convolution to the classes, the head.
 use std::borrow::Cow;
@@ -8,7 +9,7 @@ use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor};
 
-use super::build::{Block, ConvLayer, Level, NormLayer};
+use super::build::{Block, ConvLayer, EncoderStage, Level, NormLayer};
 use super::checksum::{Hashed, stretches, weights_digest};
 use super::parameter::{Buffer, Parameter, weights_sha256};
 use super::plan::NetworkPlan;
@@ -37,7 +38,9 @@ pub struct UNet {
     pub parameters: Vec<Parameter>,
     /// Running statistics of batch norms, mean and variance in turn.
     pub buffers: Vec<Buffer>,
-    pub(super) encoder: Vec<[Block; 2]>,
+    /// In front of the residual encoder.
+    pub(super) stem: Option<Block>,
+    pub(super) encoder: Vec<EncoderStage>,
     /// Finest first.
     pub(super) decoder: Vec<Level>,
 }
@@ -108,9 +111,12 @@ impl UNet {
         head_weights(self.plan.stages.len(), self.plan.deep_supervision).len()
     }
 
-    /// The first encoder stage of an image, whose first convolution is not kept.
+    /// The first encoder stage of an image. The plain one's first convolution is not kept.
     pub fn first_stage(&self, image: Tensor<5>, mode: &mut Mode<'_>) -> Activation {
-        let [first, second] = &self.encoder[0];
+        let [first, second] = match (&self.stem, &self.encoder[0]) {
+            (_, EncoderStage::Plain(blocks)) => blocks,
+            (stem, EncoderStage::Residual(blocks)) => return self.residual_first(stem.as_ref(), blocks, image, mode),
+        };
         let plain = if image.is_autodiff() { image.clone().inner() } else { image.clone() };
         let raw = ops::conv(Activation::plain(plain), self.affine(&first.conv), first.conv.stride);
         let statistics = self.statistics(&first.norm, &raw, mode);
@@ -121,20 +127,25 @@ impl UNet {
 
     /// Encoder stage `index`, not the first, from the output of the one above.
     pub fn stage(&self, index: usize, above: Activation, mode: &mut Mode<'_>) -> Activation {
-        let [first, second] = &self.encoder[index];
-        let raw = ops::conv(above, self.affine(&first.conv), first.conv.stride);
-        let x = self.norm(&first.norm, raw, mode);
-        self.norm(&second.norm, ops::conv(x, self.affine(&second.conv), second.conv.stride), mode)
+        let [first, second] = match &self.encoder[index] {
+            EncoderStage::Plain(blocks) => blocks,
+            EncoderStage::Residual(blocks) => return self.residual_stage(blocks, ops::fork(above), mode),
+        };
+        let x = self.block(first, above, mode);
+        self.block(second, x, mode)
     }
 
     /// Decoder level `index`, at the resolution of the encoder stage of that number, from the level below (or the
     /// deepest stage) and the output of that stage. A network of one stage has no way up, and this does nothing.
     pub fn level(&self, index: usize, below: Activation, skip: Option<Activation>, mode: &mut Mode<'_>) -> Activation {
         let (Some(up), Some(skip)) = (&self.decoder[index].up, skip) else { return below };
-        let [first, second] = &up.blocks;
+        let first = &up.first;
         let raw = ops::join(below, self.affine(&up.conv), up.conv.stride, skip, self.affine(&first.conv));
         let x = self.norm(&first.norm, raw, mode);
-        self.norm(&second.norm, ops::conv(x, self.affine(&second.conv), second.conv.stride), mode)
+        match &up.second {
+            Some(second) => self.block(second, x, mode),
+            None => x,
+        }
     }
 
     /// Logits of level `index`, where it has a head.
@@ -143,24 +154,32 @@ impl UNet {
         Some(ops::conv(x.clone(), self.affine(head), head.stride))
     }
 
-    fn sinks(&self, weights: usize, bias: usize) -> ParameterSinks {
-        let sink = |index: usize| self.parameters[index].sink.clone();
-        ParameterSinks { weights: sink(weights), bias: sink(bias) }
+    /// A convolution and its norm with activation.
+    pub(super) fn block(&self, block: &Block, x: Activation, mode: &mut Mode<'_>) -> Activation {
+        self.norm(&block.norm, ops::conv(x, self.affine(&block.conv), block.conv.stride), mode)
     }
 
-    fn affine(&self, layer: &ConvLayer) -> Affine<5> {
-        let (weights, bias) = (&self.parameters[layer.weights], &self.parameters[layer.bias]);
-        let sinks = self.sinks(layer.weights, layer.bias);
-        Affine { weights: weights.weights(), bias: bias.value.clone(), sinks }
+    fn sinks(&self, weights: usize, bias: Option<usize>) -> ParameterSinks {
+        let sink = |index: usize| self.parameters[index].sink.clone();
+        ParameterSinks { weights: sink(weights), bias: bias.map(sink).unwrap_or_default() }
+    }
+
+    pub(super) fn affine(&self, layer: &ConvLayer) -> Affine<5> {
+        let parameter = &self.parameters[layer.weights];
+        let bias = match layer.bias {
+            Some(bias) => self.parameters[bias].value.clone(),
+            None => Tensor::zeros([parameter.shape[0]], &parameter.value.device()),
+        };
+        Affine { weights: parameter.weights(), bias, sinks: self.sinks(layer.weights, layer.bias) }
     }
 
     fn norm_affine(&self, layer: &NormLayer) -> Affine<1> {
         let (gamma, beta) = (&self.parameters[layer.gamma], &self.parameters[layer.beta]);
-        let sinks = self.sinks(layer.gamma, layer.beta);
+        let sinks = self.sinks(layer.gamma, Some(layer.beta));
         Affine { weights: gamma.value.clone(), bias: beta.value.clone(), sinks }
     }
 
-    fn norm(&self, layer: &NormLayer, raw: Tensor<5>, mode: &mut Mode<'_>) -> Activation {
+    pub(super) fn norm(&self, layer: &NormLayer, raw: Tensor<5>, mode: &mut Mode<'_>) -> Activation {
         let statistics = self.statistics(layer, &raw, mode);
         ops::norm_act(raw, statistics, self.norm_affine(layer), layer.spec)
     }

@@ -22,7 +22,9 @@ use burn::tensor::Shape;
 
 use super::backend::VolumeOps;
 use super::default;
-use super::spec::{ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, StemSinks, StemSpec};
+use super::spec::{
+    AddSpec, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, PoolSpec, StemSinks, StemSpec,
+};
 
 #[derive(Debug)]
 struct Conv;
@@ -32,6 +34,12 @@ struct Stem;
 struct Join;
 #[derive(Debug)]
 struct NormAct;
+#[derive(Debug)]
+struct Fork;
+#[derive(Debug)]
+struct AddAct;
+#[derive(Debug)]
+struct Average;
 #[derive(Debug)]
 struct Loss;
 #[derive(Debug)]
@@ -180,6 +188,44 @@ impl<B: VolumeOps> Backward<B, 1> for NormAct {
     }
 }
 
+impl<B: VolumeOps> Backward<B, 1> for Fork {
+    type State = ();
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [parent] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        if let Some(parent) = parent {
+            grads.register::<B>(parent.id, gradient);
+        }
+    }
+}
+
+impl<B: VolumeOps> Backward<B, 2> for AddAct {
+    type State = (FloatTensor<B>, AddSpec);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let parents = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        let (sum, spec) = ops.state;
+        let gradient = B::volume_add_act_gradient(sum, gradient, spec);
+        for parent in parents.into_iter().flatten() {
+            grads.register::<B>(parent.id, gradient.clone());
+        }
+    }
+}
+
+impl<B: VolumeOps> Backward<B, 1> for Average {
+    type State = PoolSpec;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [parent] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        if let Some(parent) = parent {
+            grads.register::<B>(parent.id, B::volume_average_gradient(gradient, ops.state));
+        }
+    }
+}
+
 impl<B: VolumeOps> Backward<B, 1> for Loss {
     type State = (FloatTensor<B>, LossSpec);
 
@@ -306,6 +352,39 @@ impl<B: VolumeOps, C: CheckpointStrategy> VolumeOps for Autodiff<B, C> {
         match NormAct.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish((input.clone(), numbers, spec, sinks), input),
             OpsKind::UnTracked(prepared) => prepared.finish(input),
+        }
+    }
+
+    fn volume_fork(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (input, node) = input.into_parts();
+        match Fork.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((), input),
+            OpsKind::UnTracked(prepared) => prepared.finish(input),
+        }
+    }
+
+    fn volume_add_act(
+        a: FloatTensor<Self>,
+        a_map: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        b_map: FloatTensor<Self>,
+        spec: AddSpec,
+    ) -> FloatTensor<Self> {
+        let ((a, a_node), (b, b_node)) = (a.into_parts(), b.into_parts());
+        let [a_map, b_map] = [a_map, b_map].map(|tensor| tensor.into_primitive());
+        let output = B::volume_add_act(a, a_map, b, b_map, spec);
+        match AddAct.prepare::<C>([a_node, b_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((output.clone(), spec), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+
+    fn volume_average(input: FloatTensor<Self>, map: FloatTensor<Self>, spec: PoolSpec) -> FloatTensor<Self> {
+        let (input, node) = input.into_parts();
+        let output = B::volume_average(input, map.into_primitive(), spec);
+        match Average.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(spec, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 

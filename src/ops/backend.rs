@@ -7,8 +7,8 @@ use burn::tensor::Shape;
 
 use super::default;
 use super::spec::{
-    AdamwSpec, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, StemSinks, StemSpec,
-    UpsampleSpec,
+    AdamwSpec, AddSpec, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, PoolSpec, SgdSpec,
+    StemSinks, StemSpec, UpsampleSpec,
 };
 
 /// The volume operations of a backend. The `*_gradient` methods are their backward passes; those that take sums add
@@ -217,6 +217,41 @@ pub trait VolumeOps: Backend {
         spec: NormSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         default::norm_act_gradient::<Self>(input, statistics, gamma, beta, gradient, spec)
+    }
+
+    /// The same values at a place of their own in the graph.
+    fn volume_fork(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        input
+    }
+
+    /// Two paths added and activated; each is read through its map where the spec has a slope for it.
+    fn volume_add_act(
+        a: FloatTensor<Self>,
+        a_map: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        b_map: FloatTensor<Self>,
+        spec: AddSpec,
+    ) -> FloatTensor<Self> {
+        default::add_act::<Self>([(a, a_map), (b, b_map)], spec)
+    }
+
+    /// The gradient of each of the paths, from what they became and its gradient.
+    fn volume_add_act_gradient(
+        sum: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        spec: AddSpec,
+    ) -> FloatTensor<Self> {
+        default::add_act_gradient::<Self>(sum, gradient, spec)
+    }
+
+    /// Averages over cells of voxels.
+    fn volume_average(input: FloatTensor<Self>, map: FloatTensor<Self>, spec: PoolSpec) -> FloatTensor<Self> {
+        default::average::<Self>(input, map, spec)
+    }
+
+    /// The gradient of what was read.
+    fn volume_average_gradient(gradient: FloatTensor<Self>, spec: PoolSpec) -> FloatTensor<Self> {
+        default::average_gradient::<Self>(gradient, spec.stride)
     }
 
     fn volume_loss(logits: FloatTensor<Self>, spec: LossSpec) -> FloatTensor<Self> {

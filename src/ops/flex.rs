@@ -11,13 +11,14 @@ use super::cpu::element::Element;
 use super::cpu::isa::isa;
 use super::cpu::loss::{self, LossShape, SampleGradient, SampleSums, Weights, mean_foreground_dice};
 use super::cpu::norm::{self, Affine, NormShape, RowMap};
+use super::cpu::residual::{self, PoolShape};
 use super::cpu::update;
 use super::cpu::upsample;
 use super::slices::{
     conv_shape, dense, norm_shape, out_shape, part, part_mut, row_maps, samples_of, spatial, statistics_of, tensor,
     unwritten, upsample_shape, values_of, zeros,
 };
-use super::spec::{AdamwSpec, ConvSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, UpsampleSpec};
+use super::spec::{AdamwSpec, AddSpec, ConvSpec, LossSpec, NormSpec, ParameterSinks, PoolSpec, SgdSpec, UpsampleSpec};
 
 /// Runs `$body` with `$element` standing for the type in which `$tensor` is stored.
 macro_rules! by_type {
@@ -269,6 +270,48 @@ impl VolumeOps for Flex {
         ));
         let per_sample = |values| tensor(values, Shape::new([shape.batch, shape.channels]));
         (gradient, per_sample(parameters.gamma), per_sample(parameters.beta))
+    }
+
+    fn volume_add_act(a: FlexTensor, a_map: FlexTensor, b: FlexTensor, b_map: FlexTensor, spec: AddSpec) -> FlexTensor {
+        let (a, b) = (dense(a), dense(b));
+        let maps = [row_maps(&dense(a_map), spec.slopes[0]), row_maps(&dense(b_map), spec.slopes[1])];
+        let voxels = spatial(&a).iter().product();
+        by_type!(a, E => {
+            let mut sum = unwritten::<E>(a.shape());
+            let [a, b] = [part::<E>(&a, maps[0].as_deref()), part::<E>(&b, maps[1].as_deref())];
+            residual::add_act(isa(), &a, &b, voxels, spec.slope, sum.storage_mut());
+            sum
+        })
+    }
+
+    fn volume_add_act_gradient(sum: FlexTensor, gradient: FlexTensor, spec: AddSpec) -> FlexTensor {
+        let (sum, mut gradient) = (dense(sum), dense(gradient));
+        by_type!(sum, E => residual::add_act_gradient::<E>(isa(), sum.storage(), spec.slope, gradient.storage_mut()));
+        gradient
+    }
+
+    fn volume_average(input: FlexTensor, map: FlexTensor, spec: PoolSpec) -> FlexTensor {
+        let (input, maps) = (dense(input), row_maps(&dense(map), spec.slope));
+        let [batch, channels, z, y, x] = input.shape().dims();
+        let shape = PoolShape { rows: batch * channels, size: [z, y, x], stride: spec.stride };
+        let [z, y, x] = shape.out_size();
+        by_type!(input, E => {
+            let mut averages = unwritten::<E>(Shape::new([batch, channels, z, y, x]));
+            residual::average(isa(), &part::<E>(&input, maps.as_deref()), &shape, averages.storage_mut());
+            averages
+        })
+    }
+
+    fn volume_average_gradient(gradient: FlexTensor, spec: PoolSpec) -> FlexTensor {
+        let gradient = dense(gradient);
+        let [batch, channels, z, y, x] = gradient.shape().dims();
+        let size = [z * spec.stride[0], y * spec.stride[1], x * spec.stride[2]];
+        let shape = PoolShape { rows: batch * channels, size, stride: spec.stride };
+        by_type!(gradient, E => {
+            let mut result = unwritten::<E>(Shape::new([batch, channels, size[0], size[1], size[2]]));
+            residual::average_gradient::<E>(gradient.storage(), &shape, result.storage_mut());
+            result
+        })
     }
 
     fn volume_loss(logits: FlexTensor, spec: LossSpec) -> FlexTensor {

@@ -26,8 +26,8 @@ pub use cpu::loss::ClassSums;
 pub use host::HostView;
 pub use sink::GradientSink;
 pub use spec::{
-    AdamwSpec, BatchSums, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, SgdSpec, StemSinks,
-    StemSpec, UpdateSpec, UpsampleSpec,
+    AdamwSpec, AddSpec, BatchSums, ConvSpec, JoinSinks, JoinSpec, LossSpec, NormSpec, ParameterSinks, PoolSpec,
+    SgdSpec, StemSinks, StemSpec, UpdateSpec, UpsampleSpec,
 };
 
 /// What passes between layers.
@@ -74,7 +74,16 @@ pub struct Affine<const D: usize> {
 /// 3D convolution to `[batch, out, z, y, x]` in the input's type, before any norm. Padding is `(kernel - 1) / 2`, voxels
 /// out are voxels in by the stride, rounded up.
 pub fn conv(input: Activation, layer: Affine<5>, stride: [usize; 3]) -> Tensor<5> {
-    let spec = ConvSpec { stride, input_gradient: true, slope: input.slope };
+    convolve(input, layer, stride, true)
+}
+
+/// [`conv`] of an image, whose gradient nobody asks for.
+pub fn image_conv(image: Tensor<5>, layer: Affine<5>) -> Tensor<5> {
+    convolve(Activation::plain(image), layer, [1; 3], false)
+}
+
+fn convolve(input: Activation, layer: Affine<5>, stride: [usize; 3], input_gradient: bool) -> Tensor<5> {
+    let spec = ConvSpec { stride, input_gradient, slope: input.slope };
     Tensor::from_dispatch(Dispatch::volume_conv(
         input.tensor.into_dispatch(),
         input.map.into_dispatch(),
@@ -171,6 +180,33 @@ pub fn norm_act(input: Tensor<5>, statistics: Tensor<2>, layer: Affine<1>, spec:
         layer.sinks,
     ));
     Activation { tensor, map, slope: Some(spec.slope) }
+}
+
+/// The same values; the gradients of all who read them are added up here before they are added to those of the others who
+/// read `x`. Where three addends meet, their order is that of the graph they are in, and this gives a part of a network the
+/// same one whether it is a graph of its own or not.
+pub fn fork(x: Activation) -> Activation {
+    Activation { tensor: Tensor::from_dispatch(Dispatch::volume_fork(x.tensor.into_dispatch())), ..x }
+}
+
+/// The sum of two paths of a residual block with LeakyReLU behind it, `[batch, channel, z, y, x]` in their type. The output
+/// alone is kept for the backward pass, which whoever reads it keeps too.
+pub fn add_act(a: Activation, b: Activation, slope: f32) -> Activation {
+    let spec = AddSpec { slopes: [a.slope, b.slope], slope };
+    Activation::plain(Tensor::from_dispatch(Dispatch::volume_add_act(
+        a.tensor.into_dispatch(),
+        a.map.into_dispatch(),
+        b.tensor.into_dispatch(),
+        b.map.into_dispatch(),
+        spec,
+    )))
+}
+
+/// Averages over cells of `stride` voxels (z, y, x), which must divide the size; nothing is kept for the backward pass.
+pub fn average(input: Activation, stride: [usize; 3]) -> Activation {
+    let spec = PoolSpec { stride, slope: input.slope };
+    let averages = Dispatch::volume_average(input.tensor.into_dispatch(), input.map.into_dispatch(), spec);
+    Activation::plain(Tensor::from_dispatch(averages))
 }
 
 /// Softmax, cross-entropy and soft Dice: the weighted loss of each sample `[batch]` in f32 from `logits`

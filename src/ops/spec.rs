@@ -74,6 +74,24 @@ pub struct NormSpec {
     pub slope: f32,
 }
 
+/// The sum of two paths with LeakyReLU behind it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AddSpec {
+    /// As [`ConvSpec::slope`], of each path.
+    pub slopes: [Option<f32>; 2],
+    /// LeakyReLU's slope below zero.
+    pub slope: f32,
+}
+
+/// Averages over cells of `stride` voxels, which divides the size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PoolSpec {
+    /// z, y, x; each 1 or 2.
+    pub stride: [usize; 3],
+    /// As [`ConvSpec::slope`].
+    pub slope: Option<f32>,
+}
+
 /// The target of one head, and what weighs its loss.
 #[derive(Clone, Debug)]
 pub struct LossSpec {

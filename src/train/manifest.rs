@@ -74,7 +74,8 @@ pub struct LeftOut {
 }
 
 /// Keys that came after the first digests, at their defaults: a digest is what it was before there were such keys.
-const LATER_KEYS: [&str; 3] = ["split_seed = \"auto\"\n", "on_bad_case = \"stop\"\n", "batch_dice = false\n"];
+const LATER_KEYS: [&str; 4] =
+    ["kind = \"plain\"\n", "split_seed = \"auto\"\n", "on_bad_case = \"stop\"\n", "batch_dice = false\n"];
 
 /// Ids of the cases that indices stand for.
 pub fn ids(dataset: &Dataset, cases: &[usize]) -> Vec<String> {

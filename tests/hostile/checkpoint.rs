@@ -8,7 +8,7 @@ use proptest::test_runner::TestCaseResult;
 use serde_json::{Value, json};
 use voxfit::config::OptimizerName;
 use voxfit::network::UNet;
-use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::train::checkpoint::{self, State};
 use voxfit::train::optimizer::Optimizer;
 
@@ -21,7 +21,13 @@ const MOST: usize = 32 << 20;
 
 fn plan() -> NetworkPlan {
     let stage = |stride| Stage { features: 2, kernel: [1, 3, 1], stride, norm: Norm::Batch };
-    NetworkPlan { in_channels: 1, classes: 2, stages: vec![stage([1; 3]), stage([2; 3])], deep_supervision: false }
+    NetworkPlan {
+        kind: Kind::Plain,
+        in_channels: 1,
+        classes: 2,
+        stages: vec![stage([1; 3]), stage([2; 3])],
+        deep_supervision: false,
+    }
 }
 
 fn state(network: &UNet) -> State {

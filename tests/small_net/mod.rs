@@ -3,7 +3,7 @@
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use ndarray::{Array3, Array4};
 use voxfit::config::Recompute;
-use voxfit::network::plan::{NetworkPlan, Norm, Stage};
+use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::network::{UNet, host};
 use voxfit::patch::Sample;
 use voxfit::train::step::{StepGradient, StepSettings, gradient};
@@ -16,6 +16,7 @@ pub const CHANNELS: usize = 2;
 pub fn plan(norm: Norm) -> NetworkPlan {
     let stage = |features, kernel, stride| Stage { features, kernel, stride, norm };
     NetworkPlan {
+        kind: Kind::Plain,
         in_channels: CHANNELS,
         classes: 3,
         stages: vec![
@@ -28,9 +29,18 @@ pub fn plan(norm: Norm) -> NetworkPlan {
     }
 }
 
+/// The same with the residual encoder: blocks with and without averages and convolutions beside them.
+pub fn residual_plan(norm: Norm) -> NetworkPlan {
+    NetworkPlan { kind: Kind::ResEnc, ..plan(norm) }
+}
+
 /// The network of [`plan`] with every parameter from a formula of its place; see tests/network/reference.py.
 pub fn network(norm: Norm) -> UNet {
-    let mut network = UNet::new(&plan(norm), 0, &Device::flex());
+    network_of(&plan(norm))
+}
+
+pub fn network_of(plan: &NetworkPlan) -> UNet {
+    let mut network = UNet::new(plan, 0, &Device::flex());
     for (number, parameter) in network.parameters.iter_mut().enumerate() {
         let fan_in = match parameter.shape[..] {
             // [in, out, kernel] of a transposed convolution, [out, in, kernel] of the others.

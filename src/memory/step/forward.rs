@@ -84,6 +84,9 @@ impl Walk<'_> {
         self.run(self.decoder(level, 0, 1), Direction::Forward);
         self.give(up);
         skip.into_iter().for_each(|held| self.give(held));
+        if self.shape.plan.kind.decoder_convolutions() == 1 {
+            return first;
+        }
         self.at("forward", format!("decoder.{level}.conv1"));
         let second = self.take(Part::Layer, activation);
         self.run(self.decoder(level, 1, 1), Direction::Forward);

@@ -53,39 +53,7 @@ impl Walk<'_> {
         self.element() * samples * self.shape.plan.classes * self.voxels(level)
     }
 
-    /// Values of each parameter, in the network's order.
-    pub fn parameters(&self) -> Vec<usize> {
-        let plan = self.shape.plan;
-        let mut lengths = Vec::new();
-        let block = |lengths: &mut Vec<usize>, from: usize, stage: usize| {
-            let stage = &plan.stages[stage];
-            let taps: usize = stage.kernel.iter().product();
-            // Weights, bias, gamma, beta.
-            lengths.extend([from * stage.features * taps, stage.features, stage.features, stage.features]);
-        };
-        let mut from = plan.in_channels;
-        for (index, stage) in plan.stages.iter().enumerate() {
-            block(&mut lengths, from, index);
-            block(&mut lengths, stage.features, index);
-            from = stage.features;
-        }
-        let last = plan.stages.len() - 1;
-        for index in (0..last.max(1)).rev() {
-            let features = plan.stages[index].features;
-            if index < last {
-                let below = &plan.stages[index + 1];
-                lengths.extend([below.features * features * below.stride.iter().product::<usize>(), features]);
-                block(&mut lengths, 2 * features, index);
-                block(&mut lengths, features, index);
-            }
-            if index == 0 || plan.deep_supervision {
-                lengths.extend([features * plan.classes, plan.classes]);
-            }
-        }
-        lengths
-    }
-
-    /// Convolution `index` (0 or 1) of an encoder stage.
+    /// Convolution `index` (0 or 1) of a stage of the plain encoder.
     pub fn encoder(&self, stage: usize, index: usize, samples: usize) -> Layer {
         let plan = self.shape.plan;
         let features = plan.stages[stage].features;
@@ -104,15 +72,56 @@ impl Walk<'_> {
                 stride,
             },
             transposed: false,
-            weights: 8 * stage + 4 * index,
+            weights: self.numbers.stages[stage][0].convolutions[index],
         }
     }
 
-    /// Parameters before those of a decoder level.
-    fn level_start(&self, level: usize) -> usize {
+    /// The convolution in front of the residual encoder.
+    pub fn stem(&self, samples: usize) -> Layer {
         let plan = self.shape.plan;
-        let per_level = if plan.deep_supervision { 12 } else { 10 };
-        8 * plan.stages.len() + per_level * (plan.stages.len().saturating_sub(2) - level.min(plan.stages.len() - 1))
+        let from = plan.in_channels;
+        self.layer(samples, [from, plan.stages[0].features], self.size(0), plan.stages[0].kernel, self.numbers.stem)
+    }
+
+    /// Channels and size that come into a residual block, z, y, x.
+    pub fn block_input(&self, stage: usize, block: usize) -> (usize, [usize; 3]) {
+        let stages = &self.shape.plan.stages;
+        match (stage, block) {
+            (1.., 0) => (stages[stage - 1].features, self.size(stage - 1)),
+            _ => (stages[stage].features, self.size(stage)),
+        }
+    }
+
+    /// Convolution `index` (0 or 1) of a residual block.
+    pub fn residual(&self, stage: usize, block: usize, index: usize, samples: usize) -> Layer {
+        let plan = &self.shape.plan.stages[stage];
+        let (from, size) = if index == 0 { self.block_input(stage, block) } else { (plan.features, self.size(stage)) };
+        let weights = self.numbers.stages[stage][block].convolutions[index];
+        let mut layer = self.layer(samples, [from, plan.features], size, plan.kernel, weights);
+        if index == 0 && block == 0 {
+            layer.shape.stride = plan.stride;
+        }
+        layer
+    }
+
+    /// The convolution beside a residual block, where there is one.
+    pub fn beside(&self, stage: usize, block: usize, samples: usize) -> Option<Layer> {
+        let weights = self.numbers.stages[stage][block].beside?;
+        let (from, _) = self.block_input(stage, block);
+        let to = self.shape.plan.stages[stage].features;
+        Some(self.layer(samples, [from, to], self.size(stage), [1; 3], weights))
+    }
+
+    fn layer(
+        &self,
+        batch: usize,
+        [in_channels, out_channels]: [usize; 2],
+        size: [usize; 3],
+        kernel: [usize; 3],
+        weights: usize,
+    ) -> Layer {
+        let shape = ConvShape { batch, in_channels, out_channels, size, kernel, stride: [1; 3] };
+        Layer { shape, transposed: false, weights }
     }
 
     /// The way up to a level.
@@ -128,7 +137,7 @@ impl Walk<'_> {
                 stride: stages[level + 1].stride,
             },
             transposed: true,
-            weights: self.level_start(level),
+            weights: self.numbers.levels[level].up,
         }
     }
 
@@ -146,14 +155,14 @@ impl Walk<'_> {
                 stride: [1; 3],
             },
             transposed: false,
-            weights: self.level_start(level) + 2 + 4 * index,
+            weights: self.numbers.levels[level].convolutions[index],
         }
     }
 
     /// A level's head, where it has one.
     pub fn head_layer(&self, level: usize, samples: usize) -> Layer {
         let plan = self.shape.plan;
-        let weights = if plan.stages.len() == 1 { 8 } else { self.level_start(level) + 10 };
+        let weights = self.numbers.levels[level].head;
         Layer {
             shape: ConvShape {
                 batch: samples,

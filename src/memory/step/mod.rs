@@ -8,7 +8,9 @@
 //! `tests/memory_plan.rs` holds it to measured steps.
 mod forward;
 mod layers;
+mod numbers;
 mod pass;
+mod residual;
 mod walk;
 pub mod work;
 

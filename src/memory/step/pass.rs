@@ -1,12 +1,20 @@
 //! Forward and backward passes, block by block, in the order of [`crate::network::UNet`], [`crate::ops`] and
 //! `train/blocks.rs`.
 use super::layers::{Direction, Layer};
+use super::residual::KeptResidual;
 use super::walk::{Held, Part, Walk};
+use crate::network::plan::Kind;
 
-/// The outputs of a block's two convolutions, as far as they are kept.
+/// The outputs of two convolutions, as far as they are kept. Where a decoder level has but one, it is the second.
 struct Kept {
     first: Option<Held>,
     second: Held,
+}
+
+/// What is kept of an encoder stage.
+enum KeptStage {
+    Plain(Kept),
+    Residual(KeptResidual),
 }
 
 impl Walk<'_> {
@@ -17,7 +25,7 @@ impl Walk<'_> {
     /// The whole network on one graph.
     pub(super) fn whole(&mut self, samples: usize) {
         let (stages, levels, heads) = (self.shape.plan.stages.len(), self.levels(), self.heads());
-        let mut encoder: Vec<Kept> = (0..stages).map(|stage| self.stage("forward", stage, samples)).collect();
+        let mut encoder: Vec<KeptStage> = (0..stages).map(|stage| self.stage("forward", stage, samples)).collect();
         let (mut decoder, mut logits) = (Vec::new(), Vec::new());
         for level in (0..levels).rev() {
             decoder.push(self.level("forward", level, samples));
@@ -89,8 +97,16 @@ impl Walk<'_> {
         crate::network::head_weights(self.shape.plan.stages.len(), self.shape.plan.deep_supervision).len()
     }
 
-    /// An encoder stage's forward pass. The first convolution of the first stage is not kept.
-    fn stage(&mut self, pass: &'static str, stage: usize, samples: usize) -> Kept {
+    /// An encoder stage's forward pass.
+    fn stage(&mut self, pass: &'static str, stage: usize, samples: usize) -> KeptStage {
+        match self.shape.plan.kind {
+            Kind::Plain => KeptStage::Plain(self.plain_stage(pass, stage, samples)),
+            Kind::ResEnc => KeptStage::Residual(self.residual_stage(pass, stage, samples)),
+        }
+    }
+
+    /// The first convolution of the first stage is not kept.
+    fn plain_stage(&mut self, pass: &'static str, stage: usize, samples: usize) -> Kept {
         let activation = self.activation(stage, samples);
         self.at(pass, format!("encoder.{stage}.conv0"));
         let first = self.take(if stage == 0 { Part::Layer } else { Part::Activations }, activation);
@@ -108,7 +124,10 @@ impl Walk<'_> {
     }
 
     pub(super) fn stage_output(&mut self, stage: usize, samples: usize) -> Held {
-        let kept = self.stage("forward", stage, samples);
+        if self.shape.plan.kind == Kind::ResEnc {
+            return self.residual_output(stage, samples);
+        }
+        let kept = self.plain_stage("forward", stage, samples);
         kept.first.into_iter().for_each(|first| self.give(first));
         kept.second
     }
@@ -123,6 +142,9 @@ impl Walk<'_> {
         let first = self.take(Part::Activations, activation);
         self.run(self.decoder(level, 0, samples), Direction::Forward);
         self.give(up);
+        if self.shape.plan.kind.decoder_convolutions() == 1 {
+            return Kept { first: None, second: first };
+        }
         self.at(pass, format!("decoder.{level}.conv1"));
         let second = self.take(Part::Activations, activation);
         self.run(self.decoder(level, 1, samples), Direction::Forward);
@@ -161,6 +183,10 @@ impl Walk<'_> {
         self.at("backward", format!("decoder.{level}.conv1"));
         // The norm's pass is in place, and the last to read the output.
         self.give(kept.second);
+        let gradient = match gradient {
+            Some(gradient) if self.shape.plan.kind.decoder_convolutions() == 1 => return gradient,
+            gradient => gradient,
+        };
         let conv1 = self.decoder(level, 1, samples);
         self.run(conv1, Direction::Weights);
         let inner = self.take(Part::Layer, self.activation(level, samples));
@@ -205,7 +231,20 @@ impl Walk<'_> {
     }
 
     /// Gives the gradient of the stage above's output; of the first stage nobody asks for one.
-    fn stage_backward(&mut self, stage: usize, samples: usize, kept: Kept, gradient: Option<Held>) -> Option<Held> {
+    fn stage_backward(
+        &mut self,
+        stage: usize,
+        samples: usize,
+        kept: KeptStage,
+        gradient: Option<Held>,
+    ) -> Option<Held> {
+        match kept {
+            KeptStage::Plain(kept) => self.plain_backward(stage, samples, kept, gradient),
+            KeptStage::Residual(kept) => self.residual_backward(stage, samples, kept, gradient),
+        }
+    }
+
+    fn plain_backward(&mut self, stage: usize, samples: usize, kept: Kept, gradient: Option<Held>) -> Option<Held> {
         let activation = self.activation(stage, samples);
         let (conv0, conv1) = (self.encoder(stage, 0, samples), self.encoder(stage, 1, samples));
         self.at("backward", format!("encoder.{stage}.conv1"));

@@ -1,4 +1,5 @@
 //! Blocks taken and given back, and when the most was held.
+use super::numbers::Numbers;
 use super::{StepBytes, StepShape};
 use crate::config::{OptimizerName, Recompute};
 use crate::ops::cpu::conv::room::Room;
@@ -71,6 +72,7 @@ const SOME: usize = 4;
 /// The rehearsal's state.
 pub(super) struct Walk<'a> {
     pub shape: &'a StepShape<'a>,
+    pub numbers: Numbers,
     arena: Arena,
     pool: Rehearsal,
     live: [u64; Part::COUNT],
@@ -88,6 +90,7 @@ impl<'a> Walk<'a> {
         let place = Place { pass: "samples", layer: String::new() };
         Self {
             shape,
+            numbers: Numbers::of(shape.plan),
             arena,
             pool: Rehearsal::new(arena),
             live: [0; Part::COUNT],
@@ -134,7 +137,7 @@ impl<'a> Walk<'a> {
     /// Adds the gradients of a batch to a parameter's sums; for each sample `work` is done.
     pub fn gradient(&mut self, number: usize, samples: usize, mut work: impl FnMut(&mut Self)) {
         let mut tree = std::mem::take(&mut self.gradients[number]);
-        let bytes = 4 * self.parameters()[number];
+        let bytes = 4 * self.numbers.lengths[number];
         for _ in 0..samples {
             let leaf = tree.leaf().unwrap_or_else(|| self.take(Part::Gradients, bytes));
             work(self);
@@ -147,7 +150,7 @@ impl<'a> Walk<'a> {
     fn begin_gradients(&mut self) {
         self.at("samples", "");
         let (samples, at_once) = (self.shape.effective, self.shape.micro.clamp(1, self.shape.effective.max(1)));
-        for length in self.parameters() {
+        for length in self.numbers.lengths.clone() {
             let mut tree = SumTree::of(samples, at_once);
             if at_once < samples {
                 (0..tree.keep()).for_each(|_| tree.put(self.take(Part::Gradients, 4 * length)));
@@ -243,7 +246,7 @@ impl<'a> Walk<'a> {
             OptimizerName::Sgd => 1,
             OptimizerName::Adamw => 2,
         };
-        for length in self.parameters() {
+        for length in self.numbers.lengths.clone() {
             for _ in 0..tensors {
                 let state = self.take(Part::Optimizer, 4 * length);
                 self.state.push(state);
@@ -260,7 +263,7 @@ impl<'a> Walk<'a> {
     }
 
     fn weights(&self) -> u64 {
-        4 * self.parameters().iter().map(|length| *length as u64).sum::<u64>()
+        4 * self.numbers.lengths.iter().map(|length| *length as u64).sum::<u64>()
     }
 
     /// What is free in the pool.

@@ -3,6 +3,7 @@ use super::StepShape;
 use super::layers::Layer;
 use super::walk::Walk;
 use crate::config::Recompute;
+use crate::network::plan::Kind;
 use crate::ops::cpu::pool::Arena;
 
 /// Floating-point operations of a step by stage (of the finer side where a layer joins two). `ahead`: with a forward pass
@@ -18,15 +19,20 @@ pub fn flop(shape: &StepShape<'_>, ahead: bool) -> Vec<f64> {
     for (stage, flop) in flop.iter_mut().enumerate() {
         // Forward, gradient of the input, gradient of the weights. Of the image nobody asks for a gradient, and the first
         // convolution is run again in the backward pass in any case.
-        *flop += once(walk.encoder(stage, 0, 1)) * f64::from(3 + again + ahead);
-        *flop += once(walk.encoder(stage, 1, 1)) * f64::from(3 + again + ahead);
+        for layer in encoder(&walk, stage) {
+            *flop += once(layer) * f64::from(3 + again + ahead);
+        }
+        if stage == 0 && shape.plan.kind == Kind::ResEnc {
+            *flop += once(walk.stem(1)) * f64::from(2 + again + ahead);
+        }
         if stage < levels {
             // The finest level's forward pass goes straight over into its backward pass; what came up is made again in
             // any case.
             let again = if stage == 0 { 0 } else { again };
             *flop += once(walk.up(stage, 1)) * f64::from(4 + again + ahead);
-            *flop += once(walk.decoder(stage, 0, 1)) * f64::from(3 + again + ahead);
-            *flop += once(walk.decoder(stage, 1, 1)) * f64::from(3 + again + ahead);
+            for index in 0..shape.plan.kind.decoder_convolutions() {
+                *flop += once(walk.decoder(stage, index, 1)) * f64::from(3 + again + ahead);
+            }
         }
         if stage < crate::network::head_weights(stages, shape.plan.deep_supervision).len() {
             *flop += once(walk.head_layer(stage, 1)) * f64::from(3 + ahead);
@@ -34,6 +40,20 @@ pub fn flop(shape: &StepShape<'_>, ahead: bool) -> Vec<f64> {
         *flop *= shape.effective as f64;
     }
     flop
+}
+
+/// The convolutions of an encoder stage but that in front of all.
+fn encoder(walk: &Walk<'_>, stage: usize) -> Vec<Layer> {
+    if walk.shape.plan.kind == Kind::Plain {
+        return vec![walk.encoder(stage, 0, 1), walk.encoder(stage, 1, 1)];
+    }
+    let blocks = 0..walk.numbers.stages[stage].len();
+    blocks
+        .flat_map(|block| {
+            let in_block = [walk.residual(stage, block, 0, 1), walk.residual(stage, block, 1, 1)];
+            in_block.into_iter().chain(walk.beside(stage, block, 1))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -47,6 +67,7 @@ mod tests {
     fn counts_two_stages_by_hand() {
         let stage = |features, stride| Stage { features, kernel: [3; 3], stride, norm: Norm::Instance };
         let plan = NetworkPlan {
+            kind: Kind::Plain,
             in_channels: 1,
             classes: 2,
             stages: vec![stage(4, [1; 3]), stage(8, [2; 3])],

@@ -8,6 +8,7 @@ pub mod norm;
 pub mod peak;
 pub mod pool;
 pub mod reduce;
+pub mod residual;
 pub mod shared;
 mod slots;
 pub mod update;

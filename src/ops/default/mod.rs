@@ -4,6 +4,7 @@
 //! summed by the device, so here their bits may depend on the micro-batch.
 mod loss;
 mod norm;
+mod residual;
 mod update;
 
 use std::ops::Range;
@@ -16,6 +17,7 @@ use burn::tensor::{DType, Shape, Slice};
 use super::spec::{ConvSpec, UpsampleSpec};
 pub use loss::{loss, loss_gradient, loss_sums};
 pub use norm::{norm_act_gradient, norm_map, norm_statistics, read};
+pub use residual::{add_act, add_act_gradient, average, average_gradient};
 pub use update::{adamw, sgd, square_sum};
 
 fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
