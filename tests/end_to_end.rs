@@ -214,6 +214,26 @@ fn out_of_time_is_resumable_and_a_finished_run_says_its_digest() {
     }
 }
 
+/// Mean and spread over folds, and over all cases, from the folds' own files.
+fn folds_are_summed_up(lab: &Lab) {
+    let summary = lab.json("folds/cross_validation.json");
+    let folds: Vec<Value> =
+        (0..2).map(|fold| lab.json(&format!("folds/fold_{fold}/validation/summary.json"))).collect();
+    let close = |found: &Value, expected: f64| assert!((found.as_f64().unwrap() - expected).abs() < 1e-12, "{found}");
+    let means: Vec<f64> = folds.iter().map(|fold| fold["foreground_mean"]["dice"].as_f64().unwrap()).collect();
+    let mean = (means[0] + means[1]) / 2.0;
+    close(&summary["mean_dice"], mean);
+    close(&summary["mean_dice_spread"]["sd"], (means[0] - means[1]).abs() / 2f64.sqrt());
+    assert_eq!(summary["all_cases"]["cases"], json!(6));
+    for class in 0..2 {
+        let of_fold = |fold: &Value| fold["classes"][class]["mean"]["dice"].as_f64().unwrap();
+        close(&summary["classes"][class]["dice"]["mean"], (of_fold(&folds[0]) + of_fold(&folds[1])) / 2.0);
+        let cases = folds.iter().flat_map(|fold| fold["cases"].as_array().unwrap().clone());
+        let dice: Vec<f64> = cases.filter_map(|case| case["classes"][class]["dice"].as_f64()).collect();
+        close(&summary["all_cases"]["classes"][class]["dice"], dice.iter().sum::<f64>() / dice.len() as f64);
+    }
+}
+
 #[test]
 fn every_fold_is_a_run_and_prediction_averages_them() {
     let lab = Lab::new();
@@ -229,7 +249,7 @@ fn every_fold_is_a_run_and_prediction_averages_them() {
     held_out.sort_by_key(ToString::to_string);
     let all: Vec<Value> = (1..=6).map(|case| json!(format!("phantom_{case:03}"))).collect();
     assert_eq!(held_out, all);
-    assert!(lab.json("folds/cross_validation.json")["mean_dice"].is_f64());
+    folds_are_summed_up(&lab);
     assert_eq!(train(&lab, "folds", &[&folds[..], &["--resume"]].concat()).len(), 64);
 
     // The mean of two networks' logits lies between them; the label map of the whole is that of the mean.

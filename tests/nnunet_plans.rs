@@ -3,6 +3,7 @@
 //! `data/nnunet_plans.json` holds made-up datasets (a spacing and a size per case) and what nnU-Net's own
 //! `ExperimentPlanner` made of them for several sizes of GPU; `data/nnunet_plans.py` is the recipe. Triples are z, y, x
 //! in the datasets and in nnU-Net's order, the coarsest axis first, in the plans.
+use std::collections::BTreeMap;
 use std::{fs, path::Path};
 
 use serde::Deserialize;
@@ -78,6 +79,39 @@ fn plans_are_nnunets() {
             assert_eq!(ours.strides, plan.all_restored(&plan.strides), "{at}: strides");
             assert_eq!(ours.kernels, plan.all_restored(&plan.kernels), "{at}: kernels");
             let features: Vec<_> = (0..ours.strides.len()).map(|stage| features_of(stage, 32, 320)).collect();
+            assert_eq!(features, plan.features, "{at}: features");
+        }
+    }
+}
+
+/// The recommended residual encoder, planned for as many cards; `data/nnunet_resenc_plans.py` is the recipe.
+#[test]
+fn plans_of_the_residual_encoder_are_nnunets() {
+    #[derive(Deserialize)]
+    struct ResEnc {
+        #[serde(flatten)]
+        plan: Plan,
+        blocks: Vec<usize>,
+        decoder_convolutions: Vec<usize>,
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/nnunet_resenc_plans.json");
+    let mut all: BTreeMap<String, Vec<ResEnc>> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    assert_eq!(all.values().map(Vec::len).sum::<usize>(), 50);
+    for Dataset { name, classes, spacings, sizes, .. } in reference() {
+        let target = target_spacing(&spacings, &sizes).unwrap();
+        let median = median_size(&spacings, &sizes, target).unwrap();
+        for ResEnc { plan, blocks, decoder_convolutions } in all.remove(&name).unwrap() {
+            let at = format!("{name} at {} GiB", plan.gib);
+            let kind = Kind::ResEnc;
+            let rules = Rules { kind, features: 32, features_max: 320, stages: None, design: plan.gib << 30, classes };
+            let ours = planned(target, median, &rules).unwrap();
+            assert_eq!(ours.patch, plan.restored(plan.patch), "{at}: patch");
+            assert_eq!(ours.strides, plan.all_restored(&plan.strides), "{at}: strides");
+            assert_eq!(ours.kernels, plan.all_restored(&plan.kernels), "{at}: kernels");
+            let stages = 0..ours.strides.len();
+            assert_eq!(stages.clone().map(|stage| kind.blocks(stage)).collect::<Vec<_>>(), blocks, "{at}: blocks");
+            assert!(decoder_convolutions.iter().all(|count| *count == kind.decoder_convolutions()), "{at}");
+            let features: Vec<_> = stages.map(|stage| features_of(stage, 32, 320)).collect();
             assert_eq!(features, plan.features, "{at}: features");
         }
     }

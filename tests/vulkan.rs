@@ -4,9 +4,11 @@
 mod common;
 mod small_net;
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, DeviceKind, FloatDType};
 use common::{Lab, stderr};
-use small_net::{flat, plan, relative_error, sample, settings, step};
+use small_net::{flat, plan, relative_error, residual_plan, sample, settings, step};
 use voxfit::config::Recompute;
 use voxfit::memory::meter;
 use voxfit::network::plan::Norm;
@@ -39,6 +41,35 @@ fn gradients_are_those_of_the_processor() {
         println!("{norm:?}: relative error {error:e}, loss {} and {}", there.loss, here.loss);
         assert!(error < TOLERANCE, "{norm:?}: {error:e}");
         assert!((there.loss - here.loss).abs() < TOLERANCE, "{norm:?}: {} and {}", there.loss, here.loss);
+    }
+}
+
+/// The residual encoder, learning regions with one Dice over the batch.
+#[test]
+fn residual_blocks_and_regions_are_those_of_the_processor() {
+    let samples = [sample(0), sample(1), sample(2)];
+    let plan = residual_plan(Norm::Group { groups: 2 });
+    // A block that begins as the identity would hide its convolutions.
+    let start = |device: &Device| {
+        let mut network = UNet::new(&plan, 3, device);
+        for parameter in network.parameters.iter_mut().filter(|parameter| parameter.name.ends_with("norm1.gamma")) {
+            parameter.value = parameter.value.clone() + 0.5;
+        }
+        network
+    };
+    let with = |settings: StepSettings| StepSettings {
+        regions: Some(Arc::new(vec![vec![1, 2], vec![2], vec![1]])),
+        batch_dice: true,
+        ..settings
+    };
+    let here = step(&start(&Device::flex()), &with(settings(3, 3, FloatDType::F32)), &samples);
+    let network = start(&card());
+    for (micro, recompute) in [(3, Recompute::None), (2, Recompute::Blocks)] {
+        let there = step(&network, &with(on_card(3, micro, recompute)), &samples);
+        let error = relative_error(&flat(&there), &flat(&here));
+        println!("micro-batches of {micro}: relative error {error:e}, loss {} and {}", there.loss, here.loss);
+        assert!(error < TOLERANCE, "{error:e}");
+        assert!((there.loss - here.loss).abs() < TOLERANCE, "{} and {}", there.loss, here.loss);
     }
 }
 

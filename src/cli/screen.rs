@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use voxfit::shown;
-use voxfit::train::{Event, Observer, SeedsSummary, Spread, StepReport, ValidationResult};
+use voxfit::train::{ClassSpread, Event, FoldsSummary, Observer, SeedsSummary, Spread, StepReport, ValidationResult};
 
 use super::Global;
 use super::terminal::{self, Progress, duration, size};
@@ -137,13 +137,28 @@ fn table(result: &ValidationResult) -> String {
 
 /// Mean and spread of Dice over seeds, per class.
 fn seeds(state: &mut State, summary: &SeedsSummary) -> String {
-    if let Some(bar) = state.bar.take() {
-        bar.finish_and_clear();
-    }
     let count = summary.seeds.len();
     let mark = if summary.validation_on_training_cases { ", validation: on training cases" } else { "" };
     let head = format!("Dice over {count} seed{}{mark}", if count == 1 { "" } else { "s" });
-    if summary.classes.is_empty() {
+    spread(state, &head, &summary.classes, &summary.mean_dice)
+}
+
+/// The same over folds, and over all cases together.
+fn folds(state: &mut State, summary: &FoldsSummary) -> String {
+    let head = format!("Dice over {} folds", summary.folds);
+    let text = spread(state, &head, &summary.classes, &summary.mean_dice_spread);
+    let all = &summary.all_cases;
+    match all.mean_dice {
+        Some(dice) => format!("{text}mean over all {} cases, each held out once: {dice:.4}\n", all.cases),
+        None => text,
+    }
+}
+
+fn spread(state: &mut State, head: &str, classes: &[ClassSpread], mean_dice: &Spread) -> String {
+    if let Some(bar) = state.bar.take() {
+        bar.finish_and_clear();
+    }
+    if classes.is_empty() {
         return format!("{head}: no case is held out, so there is none\n");
     }
     let number = |dice: Option<f64>| dice.map_or_else(|| "-".to_owned(), |dice| format!("{dice:.4}"));
@@ -152,10 +167,10 @@ fn seeds(state: &mut State, summary: &SeedsSummary) -> String {
     };
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["class", "mean", "sd", "min", "max"]);
-    for class in &summary.classes {
-        table.add_row(row(class.class.title(), &class.dice));
+    for class in classes {
+        table.add_row(row(shown::line(&class.class.title()), &class.dice));
     }
-    table.add_row(row("mean".to_owned(), &summary.mean_dice));
+    table.add_row(row("mean".to_owned(), mean_dice));
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -210,7 +225,8 @@ impl Observer for Screen {
                 self.validation(&mut state, result, on_training_cases, last);
             }
             Event::Seeds(summary) if !self.quiet => drop(terminal::say(&seeds(&mut state, summary))),
-            Event::Seeds(_) => {}
+            Event::Folds(summary) if !self.quiet => drop(terminal::say(&folds(&mut state, summary))),
+            Event::Seeds(_) | Event::Folds(_) => {}
         }
     }
 }

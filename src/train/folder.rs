@@ -10,6 +10,7 @@ use crate::config::{Activations, Resolved};
 use crate::dataset::fingerprint::{Fingerprint, Intensities};
 use crate::dataset::prepare::Preparation;
 use crate::dataset::{Dataset, Region};
+use crate::evaluate::Summary;
 use crate::files::{is_leftover, make_private, private_options, read_at_most, write_bytes_privately, write_privately};
 use crate::network::plan::NetworkPlan;
 use crate::stack::with_room;
@@ -106,6 +107,16 @@ pub fn load_run(folder: &Path) -> Result<LoadedRun, TrainError> {
     let plan = plan.map_err(|error| damaged(error.message()))?;
     plan.check().map_err(|problem| damaged(&problem))?;
     Ok(plan)
+}
+
+/// The final figures of a run; none where no case was held out. `cure` is what to do where they cannot be read.
+pub(super) fn read_summary(folder: &Path, cure: &str) -> Result<Option<Summary>, TrainError> {
+    let path = folder.join("validation/summary.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = fs::read(&path).map_err(TrainError::io(&path))?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| TrainError::run(&path, error.to_string(), cure))
 }
 
 impl RunFolder {

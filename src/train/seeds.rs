@@ -1,11 +1,11 @@
 //! One training with several seeds: how far its figures are apart by chance alone. A training repeats bit for bit, so that
 //! one run shows none of that.
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::TrainError;
-use super::folder::{RunFolder, Series};
+use super::folder::{RunFolder, Series, read_summary};
 use super::session::{Data, Event, Observer, Options, Outcome, fold};
 use crate::config::Auto;
 use crate::evaluate::{LabelClass, Summary};
@@ -133,7 +133,8 @@ fn summarise(
     folders: &[PathBuf],
     weights_sha256: Vec<String>,
 ) -> Result<SeedsSummary, TrainError> {
-    let summaries = folders.iter().map(|folder| read(folder)).collect::<Result<Vec<_>, _>>()?;
+    let cure = "remove the folder of this seed and start again with --resume";
+    let summaries = folders.iter().map(|folder| read_summary(folder, cure)).collect::<Result<Vec<_>, _>>()?;
     let summaries: Vec<Summary> = summaries.into_iter().flatten().collect();
     let validation_on_training_cases =
         folders.first().is_some_and(|folder| super::load_run(folder).is_ok_and(|run| run.validates_on_training_cases));
@@ -160,17 +161,6 @@ fn summarise(
     let mean_dice = Spread::new(summaries.iter().map(|summary| summary.foreground_mean.dice));
     let seeds = seeds.to_vec();
     Ok(SeedsSummary { seeds, split_seed, validation_on_training_cases, classes, mean_dice, cases, weights_sha256 })
-}
-
-/// The final figures of a run; none where no case was held out.
-fn read(folder: &Path) -> Result<Option<Summary>, TrainError> {
-    let path = folder.join("validation/summary.json");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let bytes = std::fs::read(&path).map_err(TrainError::io(&path))?;
-    let cure = "remove the folder of this seed and start again with --resume";
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| TrainError::run(&path, error.to_string(), cure))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 pub(super) use super::data::Data;
 use super::folder::{LoadedRun, RunFolder, Series};
+use super::folds::{self, FoldsSummary};
 use super::manifest::{Manifest, config_sha256, way};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
@@ -56,17 +57,34 @@ pub enum Event<'a> {
     /// One sentence about what is not as it should be.
     Warning(String),
     /// Cases brought to the plan's grid.
-    Preparing { done: usize, total: usize },
+    Preparing {
+        done: usize,
+        total: usize,
+    },
     /// Everything is decided; the first step follows.
-    Start { resolved: &'a Resolved, parameters: usize, split: &'a Split, step: u64, steps: u64 },
+    Start {
+        resolved: &'a Resolved,
+        parameters: usize,
+        split: &'a Split,
+        step: u64,
+        steps: u64,
+    },
     /// A step is complete.
     Step(&'a StepReport),
     /// Validation cases done.
-    Validating { done: usize, total: usize },
+    Validating {
+        done: usize,
+        total: usize,
+    },
     /// A validation is done; `last` at the end of the run.
-    Validation { result: &'a ValidationResult, on_training_cases: bool, last: bool },
+    Validation {
+        result: &'a ValidationResult,
+        on_training_cases: bool,
+        last: bool,
+    },
     /// All seeds are done.
     Seeds(&'a SeedsSummary),
+    Folds(&'a FoldsSummary),
 }
 
 /// One line of `metrics.jsonl`.
@@ -154,49 +172,12 @@ fn one_or_each_fold(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     let experiment = &options.config.experiment;
-    let folds = experiment.data.folds;
-    if !options.each_fold || data.dataset.cases.len() < folds {
+    let count = experiment.data.folds;
+    if !options.each_fold || data.dataset.cases.len() < count {
         RunFolder::refuse_existing(&options.run, options.resume)?;
         return fold(options, &options.run, data, experiment.data.fold, observer, stop);
     }
-    cross_validate(options, data, folds, observer, stop)
-}
-
-/// Every fold in turn, into `fold_K`, and a summary of all.
-fn cross_validate(
-    options: &Options,
-    data: &Data,
-    folds: usize,
-    observer: &dyn Observer,
-    stop: &AtomicBool,
-) -> Result<Outcome, TrainError> {
-    let mut digests = Vec::new();
-    let mut means = Vec::new();
-    for number in 0..folds {
-        let folder = Series::Folds.member(&options.run, number as u64);
-        let mut options = options.clone();
-        options.config.experiment.data.fold = Fold::One(number);
-        options.resume &= folder.exists();
-        observer.event(Event::Notice(format!("fold {number} of {folds}: {}", folder.display())));
-        match fold(&options, &folder, data, Fold::One(number), observer, stop)? {
-            Outcome::Finished { weights_sha256, mean_dice } => {
-                digests.push(weights_sha256);
-                means.push(mean_dice);
-            }
-            Outcome::Stopped { step, steps, run } => {
-                return Ok(Outcome::Stopped { step, steps, run: run.map(|_| options.run.clone()) });
-            }
-        }
-    }
-    let defined: Vec<f64> = means.iter().flatten().copied().collect();
-    let mean = (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64);
-    let text = serde_json::json!({ "folds": folds, "mean_dice": mean, "mean_dice_per_fold": means,
-        "weights_sha256": digests });
-    let path = options.run.join("cross_validation.json");
-    let text = serde_json::to_string_pretty(&text).unwrap_or_default() + "\n";
-    crate::files::write_bytes_privately(&path, text.as_bytes()).map_err(TrainError::io(&path))?;
-    let weights_sha256 = crate::files::sha256_hex(digests.join("\n").as_bytes());
-    Ok(Outcome::Finished { weights_sha256, mean_dice: mean })
+    folds::cross_validate(options, data, count, observer, stop)
 }
 
 /// One fold with one seed: one complete run folder.
