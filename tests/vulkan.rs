@@ -80,6 +80,8 @@ fn blocks_computed_again_and_micro_batches_give_the_same_gradient() {
     let whole = flat(&step(&network, &on_card(3, 3, Recompute::None), &samples));
     let again = flat(&step(&network, &on_card(3, 3, Recompute::Blocks), &samples));
     assert_eq!(again.iter().zip(&whole).filter(|(a, b)| a.to_bits() != b.to_bits()).count(), 0);
+    let parked = flat(&step(&network, &on_card(3, 3, Recompute::Parked), &samples));
+    assert_eq!(parked.iter().zip(&whole).filter(|(a, b)| a.to_bits() != b.to_bits()).count(), 0);
     for micro in [1, 2] {
         let error = relative_error(&flat(&step(&network, &on_card(3, micro, Recompute::Blocks), &samples)), &whole);
         println!("micro-batches of {micro}: relative error {error:e}");

@@ -84,6 +84,15 @@ pub enum Recompute {
     None,
     Norms,
     Blocks,
+    /// As `Blocks`; what stays of the forward pass waits in the host's memory. For graphics cards.
+    Parked,
+}
+
+impl Recompute {
+    /// Whether the insides of blocks are computed again.
+    pub fn blocks(self) -> bool {
+        matches!(self, Self::Blocks | Self::Parked)
+    }
 }
 
 /// `[precision]`

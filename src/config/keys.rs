@@ -19,7 +19,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("batch.effective", "a whole number from 1 to 65536"),
     ("batch.micro", "\"auto\" (or -1) or a whole number from 1 to 65536"),
     ("memory.budget", "\"auto\" or a size as in \"4GiB\" or \"512MiB\""),
-    ("memory.recompute", "\"auto\", \"none\", \"norms\" or \"blocks\""),
+    ("memory.recompute", "\"auto\", \"none\", \"norms\", \"blocks\" or \"parked\""),
     ("precision.activations", "\"auto\", \"f32\", \"bf16\" or \"f16\""),
     ("precision.loss_scale", "\"auto\" or a number from 1 to 16777216"),
     ("network.kind", "\"plain\" or \"resenc\""),

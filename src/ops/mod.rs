@@ -19,7 +19,7 @@ pub mod spec;
 pub mod tree;
 
 use burn::backend::Dispatch;
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use backend::VolumeOps;
 pub use cpu::loss::ClassSums;
@@ -55,9 +55,32 @@ impl Activation {
         Self { tensor: self.tensor.autodiff().require_grad(), ..self }
     }
 
+    /// Copies the values, which are on no graph, to the host's memory.
+    pub fn park(self) -> Parked {
+        let device = self.tensor.device();
+        Parked { values: self.tensor.into_data(), map: self.map, slope: self.slope, device }
+    }
+
     /// Takes the gradient of a [`Self::leaf`] out, which is on no graph.
     pub fn gradient(&self, gradients: &mut Gradients) -> Option<Tensor<5>> {
         self.tensor.grad_remove(gradients)
+    }
+}
+
+/// An [`Activation`] whose values wait in the host's memory.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    values: TensorData,
+    map: Tensor<2>,
+    slope: Option<f32>,
+    device: Device,
+}
+
+impl Parked {
+    /// Copies the values back, bit for bit.
+    pub fn fetch(&self) -> Activation {
+        let options = (&self.device, self.values.dtype());
+        Activation { tensor: Tensor::from_data(self.values.clone(), options), map: self.map.clone(), slope: self.slope }
     }
 }
 

@@ -6,37 +6,68 @@
 //! the first of the other. What is computed again has the same bits, every parameter's gradient is added at one place,
 //! and where a tensor is read twice there are two addends: so the gradient is that of a plain backward pass, bit for bit.
 //!
-//! Costs a second forward pass of all but the finest level, about a fifth of a step.
+//! Costs a second forward pass of all but the finest level, about a fifth of a step. Where the device is the tight one, what
+//! is kept waits in the host's memory, and comes back with the bits it had.
 use burn::tensor::{Gradients, Tensor};
 
 use crate::network::{BatchStatistics, Mode, UNet};
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, Parked};
 
 /// The loss of a head, `[batch]`, from its number and its logits.
 pub type HeadLoss<'a> = dyn Fn(usize, Tensor<5>) -> Tensor<1> + 'a;
 
+/// A block's output between the passes.
+enum Boundary {
+    Here(Activation),
+    Parked(Parked),
+}
+
+impl Boundary {
+    fn of(activation: Activation, park: bool) -> Self {
+        if park { Self::Parked(activation.park()) } else { Self::Here(activation) }
+    }
+
+    /// As the start of a graph.
+    fn leaf(&self) -> Activation {
+        match self {
+            Self::Here(activation) => activation.clone().leaf(),
+            Self::Parked(parked) => parked.fetch().leaf(),
+        }
+    }
+
+    /// The same, once nobody needs it here any more.
+    fn into_leaf(self) -> Activation {
+        match self {
+            Self::Here(activation) => activation.leaf(),
+            Self::Parked(parked) => parked.fetch().leaf(),
+        }
+    }
+}
+
 /// Gradients go to the parameters' sinks; gives each head's losses `[batch]`, finest first. `image` is in the activation
-/// type and on no graph; `go_on` is asked before every block.
+/// type and on no graph; with `park` what stays of the forward pass waits in the host's memory; `go_on` is asked before
+/// every block.
 ///
 /// # Errors
 /// The first of `go_on`; gradients that were added by then stay in the sinks.
 pub fn pass<E>(
     network: &UNet,
     image: Tensor<5>,
+    park: bool,
     loss: &HeadLoss<'_>,
     statistics: &mut BatchStatistics,
     go_on: &impl Fn() -> Result<(), E>,
 ) -> Result<Vec<Tensor<1>>, E> {
     let mut mode = Mode::Train(statistics);
-    let Boundaries { mut encoder, mut below } = forward(network, &image, &mut mode, go_on)?;
+    let Boundaries { mut encoder, mut below } = forward(network, &image, park, &mut mode, go_on)?;
     let mut losses = Vec::new();
     // Of the output of the block at hand.
     let mut gradient: Option<Tensor<5>> = None;
     let mut of_skips: Vec<Option<Tensor<5>>> = Vec::new();
     for level in 0..network.levels() {
-        let Some(input) = below.pop().map(Activation::leaf) else { break };
+        let Some(input) = below.pop().map(Boundary::into_leaf) else { break };
         go_on()?;
-        let skip = encoder.get(level).cloned().map(Activation::leaf);
+        let skip = encoder.get(level).map(Boundary::leaf);
         let output = network.level(level, input.clone(), skip.clone(), &mut mode);
         let head = (level < network.heads_in_loss()).then(|| network.head(level, &output)).flatten();
         let mut start = Vec::new();
@@ -54,7 +85,7 @@ pub fn pass<E>(
     }
     while let Some(input) = encoder.pop() {
         go_on()?;
-        let input = input.leaf();
+        let input = input.into_leaf();
         let stage = encoder.len() + 1;
         let output = network.stage(stage, input.clone(), &mut mode);
         let start = gradient.take().map(|gradient| ops::seed(output, gradient));
@@ -74,14 +105,15 @@ pub fn pass<E>(
 /// What stays of the forward pass.
 struct Boundaries {
     /// Outputs of the encoder stages but the deepest.
-    encoder: Vec<Activation>,
+    encoder: Vec<Boundary>,
     /// What comes into each decoder level from below, deepest first.
-    below: Vec<Activation>,
+    below: Vec<Boundary>,
 }
 
 fn forward<E>(
     network: &UNet,
     image: &Tensor<5>,
+    park: bool,
     mode: &mut Mode<'_>,
     go_on: &impl Fn() -> Result<(), E>,
 ) -> Result<Boundaries, E> {
@@ -90,14 +122,18 @@ fn forward<E>(
     let mut x = network.first_stage(image.clone(), mode);
     for stage in 1..network.stages() {
         go_on()?;
-        encoder.push(x.clone());
+        encoder.push(Boundary::of(x.clone(), park));
         x = network.stage(stage, x, mode);
     }
-    let mut below = vec![x];
+    let mut below = vec![Boundary::of(x.clone(), park)];
     for level in (1..network.levels()).rev() {
         go_on()?;
-        let input = below[below.len() - 1].clone();
-        below.push(network.level(level, input, encoder.get(level).cloned(), mode));
+        let skip = encoder.get(level).map(|skip| match skip {
+            Boundary::Here(activation) => activation.clone(),
+            Boundary::Parked(parked) => parked.fetch(),
+        });
+        x = network.level(level, x, skip, mode);
+        below.push(Boundary::of(x.clone(), park));
     }
     Ok(Boundaries { encoder, below })
 }

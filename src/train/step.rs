@@ -144,8 +144,10 @@ fn micro_batch<E>(
         let spec = heads.spec(head, &logits, &targets[head], settings, totals);
         ops::segmentation_loss(logits, spec)
     };
-    let total = if settings.recompute == Recompute::Blocks {
-        sum(blocks::pass(network, image, &loss, statistics, go_on)?)
+    let total = if settings.recompute.blocks() {
+        // The processor's memory is the host's.
+        let park = settings.recompute == Recompute::Parked && settings.device != Device::flex();
+        sum(blocks::pass(network, image, park, &loss, statistics, go_on)?)
     } else {
         let image = image.autodiff().require_grad();
         let logits = network.forward_while(image, Mode::Train(statistics), go_on)?;

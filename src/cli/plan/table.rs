@@ -45,7 +45,7 @@ pub fn page(plan: &Plan) -> String {
     let (effective, micro) = (resolved.experiment.batch.effective, resolved.micro);
     say("batch", format!("{effective} samples a step, {micro} in memory at once"));
     let again = match resolved.recompute() {
-        Recompute::Blocks => "the insides of blocks are computed again in the backward pass",
+        Recompute::Blocks | Recompute::Parked => "the insides of blocks are computed again in the backward pass",
         _ => "nothing beyond norms is computed again",
     };
     say("recompute", again.to_owned());

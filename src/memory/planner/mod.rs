@@ -87,6 +87,6 @@ pub fn set(resolved: &mut Resolved, levers: Levers) {
 /// "2 samples at a time, nothing computed again".
 pub fn describe(levers: Levers) -> String {
     let samples = if levers.micro == 1 { "1 sample".to_owned() } else { format!("{} samples", levers.micro) };
-    let again = if levers.recompute == Recompute::Blocks { "blocks" } else { "nothing" };
+    let again = if levers.recompute.blocks() { "blocks" } else { "nothing" };
     format!("{samples} at a time, {again} computed again")
 }

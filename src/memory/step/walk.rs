@@ -1,7 +1,7 @@
 //! Blocks taken and given back, and when the most was held.
 use super::numbers::Numbers;
 use super::{StepBytes, StepShape};
-use crate::config::{OptimizerName, Recompute};
+use crate::config::OptimizerName;
 use crate::ops::cpu::conv::room::Room;
 use crate::ops::cpu::pool::{Arena, Block, Rehearsal};
 use crate::ops::tree::{SumTree, fullest};
@@ -179,7 +179,7 @@ impl<'a> Walk<'a> {
             let samples = micro.min(shape.effective - start);
             walked = start + samples;
             let input = self.input(samples);
-            if shape.recompute == Recompute::Blocks {
+            if shape.recompute.blocks() {
                 self.blocks(samples)
             } else {
                 self.whole(samples)

@@ -2,7 +2,6 @@
 use super::StepShape;
 use super::layers::Layer;
 use super::walk::Walk;
-use crate::config::Recompute;
 use crate::network::plan::Kind;
 use crate::ops::cpu::pool::Arena;
 
@@ -11,7 +10,7 @@ use crate::ops::cpu::pool::Arena;
 pub fn flop(shape: &StepShape<'_>, ahead: bool) -> Vec<f64> {
     let ahead = u32::from(ahead);
     let walk = Walk::new(shape, Arena::NONE);
-    let again = u32::from(shape.recompute == Recompute::Blocks);
+    let again = u32::from(shape.recompute.blocks());
     let stages = shape.plan.stages.len();
     let levels = stages - 1;
     let mut flop = vec![0.0; stages];
@@ -59,7 +58,7 @@ fn encoder(walk: &Walk<'_>, stage: usize) -> Vec<Layer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Activations, OptimizerName};
+    use crate::config::{Activations, OptimizerName, Recompute};
     use crate::network::plan::{NetworkPlan, Norm, Stage};
     use crate::ops::cpu::isa::Isa;
 
