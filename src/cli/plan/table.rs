@@ -5,6 +5,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use voxfit::config::{Activations, Auto, Recompute};
 use voxfit::memory::planner::Changed;
+use voxfit::network::plan::Kind;
 use voxfit::shown;
 use voxfit::train::{Plan, Probed};
 use voxfit::xyz;
@@ -34,7 +35,11 @@ pub fn page(plan: &Plan) -> String {
     );
     say("patch", format!("{} voxels", triple(xyz(resolved.patch))));
     let million = plan.planned.fit.step.weights as f64 / 4e6;
-    say("network", format!("{}, {million:.1} million parameters", count(resolved.plan.stages.len(), "stage")));
+    let kind = match resolved.plan.kind {
+        Kind::Plain => "",
+        Kind::ResEnc => "residual encoder of ",
+    };
+    say("network", format!("{kind}{}, {million:.1} million parameters", count(resolved.plan.stages.len(), "stage")));
     say("norm", resolved.norm.reason.clone());
     let stored = match resolved.activations {
         Activations::F32 => "f32",
