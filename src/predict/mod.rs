@@ -4,6 +4,7 @@ mod cases;
 mod error;
 mod folder;
 mod memory;
+pub mod postprocess;
 mod tile;
 mod warnings;
 mod window;
