@@ -1,9 +1,11 @@
 //! One case: image, scores and label map, each where there is room for it.
+use std::io;
 use std::path::PathBuf;
 
 use ndarray::{Array2, Array4, Axis, Zip};
 
 use super::memory::Needs;
+use super::postprocess::Rule;
 use super::{PredictError, Predictor, PredictorSettings, warnings, window};
 use crate::dataset::prepare::{self, Origin, StoredImage};
 use crate::volume::planes::{Planes, Storage};
@@ -18,9 +20,18 @@ pub struct Found {
     pub origin: Origin,
     /// What of the image is unusual; see [`warnings::of_image`].
     pub warnings: Vec<String>,
+    storage: Storage,
 }
 
 impl Found {
+    /// Takes away what `rule` does not keep.
+    ///
+    /// # Errors
+    /// Those of scratch files.
+    pub fn keep(&mut self, rule: &Rule) -> io::Result<()> {
+        rule.apply(&mut self.labels, &self.storage)
+    }
+
     /// On the RAS grid of the input: background outside the crop.
     pub fn labels(&self) -> Framed<'_, u16> {
         framed(&self.labels, 0, &self.origin, 0)
@@ -62,7 +73,8 @@ pub fn predict(
             None => Ok(()),
         };
     let (labels, largest) = prepare::restore(&scores, origin.crop_size, &storage, written)?;
-    Ok(Found { labels, largest, origin, warnings })
+    drop(scores);
+    Ok(Found { labels, largest, origin, warnings, storage })
 }
 
 /// Labels straight from the scores of each plane.
@@ -92,7 +104,7 @@ fn labels(
         largest = found.iter().copied().fold(largest, u16::max);
         labels.write_box(0, [z, y, 0], found.view().insert_axis(Axis(0))).map_err(failed())
     })?;
-    Ok(Found { labels, largest, origin: image.origin, warnings })
+    Ok(Found { labels, largest, origin: image.origin, warnings, storage: storage.clone() })
 }
 
 /// Scores `[class, z, y, x]` on the prepared grid; probabilities where `softmaxed`.

@@ -296,7 +296,7 @@ pub fn of_run(folders: &[impl AsRef<Path>]) -> Result<Postprocessing, PredictErr
     }
     let rule = decide(&cases).rule;
     let found = if rule.is_empty() { "no choice raised" } else { "it raised" };
-    Ok(Postprocessing { rule, because: format!("{found} the mean Dice of {} held-out cases", cases.len()) })
+    Ok(Postprocessing { rule, because: format!("{found} the mean Dice of {} held-out case(s)", cases.len()) })
 }
 
 fn read(path: &Path) -> Result<Option<Findings>, PredictError> {

@@ -326,6 +326,7 @@ impl Loop<'_> {
                 mirror: [false; 3],
             },
             memory: Memory::new(self.watch.as_ref().and_then(Watch::budget), self.folder.path()),
+            tiles: None,
         };
         let mut looked = Vec::new();
         for (done, case) in cases.iter().enumerate() {
