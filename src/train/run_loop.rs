@@ -378,7 +378,8 @@ impl Loop<'_> {
             let result = validation::summarise(self.dataset, &figures, self.step, seconds);
             self.report(&result, metrics, true)?;
             mean_dice = result.mean_dice;
-            let summary = Summary::new(figures.clone(), &label_classes(self.dataset), DEFAULT_TOLERANCE_MM);
+            let summary =
+                Summary::new(figures.clone(), &label_classes(self.dataset), DEFAULT_TOLERANCE_MM).with_intervals();
             self.folder.write_json("validation/summary.json", &summary)?;
             let findings = Findings::new(kept.into_iter().flatten().collect(), split.validates_on_training_cases);
             self.folder.write_json(postprocess::FILE, &findings)?;
