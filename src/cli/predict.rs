@@ -1,7 +1,7 @@
 //! `voxfit predict`: label maps for new volumes.
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
@@ -101,12 +101,17 @@ pub fn run(args: PredictArgs, global: &Global) -> anyhow::Result<Exit> {
     arguments::set_threads(args.threads)?;
     let options = args.options()?;
     let stop = interrupt::on_first_interrupt();
-    let screen = Screen { progress: OnceLock::new(), draws: global.draws(), warned: AtomicBool::new(false) };
+    let screen = Screen {
+        progress: OnceLock::new(),
+        draws: global.draws(),
+        warned: AtomicBool::new(false),
+        cases: AtomicUsize::new(0),
+    };
     let outcome = voxfit::predict::run(&options, &screen, stop);
+    let cases = screen.cases.load(Ordering::Relaxed);
     drop(screen);
     match outcome {
         Ok(record) if record.failed.is_empty() => {
-            let cases = record.cases.len();
             terminal::say(&format!(
                 "{cases} label map{} in {}",
                 if cases == 1 { "" } else { "s" },
@@ -152,6 +157,8 @@ struct Screen {
     draws: bool,
     /// That it will take long.
     warned: AtomicBool,
+    /// That were asked for.
+    cases: AtomicUsize,
 }
 
 /// What takes longer is said once.
@@ -159,6 +166,7 @@ const LONG: Duration = Duration::from_secs(3600);
 
 impl Observer for Screen {
     fn start(&self, wanted: usize, all: usize) {
+        self.cases.store(all, Ordering::Relaxed);
         if wanted < all {
             let there = all - wanted;
             tracing::info!(

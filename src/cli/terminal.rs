@@ -102,9 +102,10 @@ impl Progress {
             bar.set_message(format!("{done}/{total} {}{left}", self.what));
             return;
         }
-        let tenth = (share * 10.0) as usize;
+        // The last tenth is reached when the last of them is whole, not when its last part is.
+        let tenth = if done < total { ((share * 10.0) as usize).min(9) } else { 10 };
         if passed >= SHORT && self.tenths.fetch_max(tenth, Ordering::Relaxed) < tenth {
-            tracing::info!("{}0 %, {done} of {total} {}{left}", tenth.min(10), self.what);
+            tracing::info!("{tenth}0 %, {done} of {total} {}{left}", self.what);
         }
     }
 

@@ -52,8 +52,7 @@ pub fn predict(
     let PredictorSettings { patch, classes, .. } = predictor.settings;
     let needs = Needs::of(predictor.preparation, patch, classes, &expected, probabilities.is_some());
     let storage = predictor.memory.storage(predictor, &needs);
-    let image =
-        prepare::stored(files, predictor.preparation, &expected, &storage, needs.sums.saturating_add(needs.found))?;
+    let image = prepare::stored(files, predictor.preparation, &expected, &storage, needs.later(&storage))?;
     let failed = || predictor.memory.failed();
     let warnings = warnings::of_image(&predictor.preparation.normalisation, &image).map_err(failed())?;
     let resampled = image.size != image.origin.crop_size;

@@ -204,6 +204,17 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// Bytes of `storage` that are to stay free while the image comes: for what will find room there after it, which is
+    /// gone through more often. What is too large for it in any case takes nothing from the image.
+    pub fn later(&self, storage: &Storage) -> u64 {
+        let Some(room) = storage.budget() else { return 0 };
+        let fits = |taken: u64, bytes: u64| match taken.saturating_add(bytes) {
+            all if all <= room => all,
+            _ => taken,
+        };
+        fits(fits(0, self.sums), self.found)
+    }
+
     pub fn of(
         preparation: &Preparation,
         patch: [usize; 3],
