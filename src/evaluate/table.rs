@@ -101,7 +101,7 @@ impl Summary {
 
     fn remarks(&self) -> String {
         let mut text = format!("\nNSD within {} mm; means leave out what is not defined (-).", self.tolerance_mm);
-        if self.cases.len() < FEW {
+        if (2..FEW).contains(&self.cases.len()) {
             text.push_str(&format!("\nWith fewer than {FEW} cases the intervals (95 %) are too narrow."));
         }
         if let Some(worst) = self.cases.iter().find(|case| Some(&case.case) == self.worst_case.as_ref()) {
