@@ -28,8 +28,11 @@ pub fn counts(
         // At most one part in eight voxels: a fraction of what surfaces take, which come later.
         let mut seen = Seen { map, label, ignore };
         let parts = Parts::find(&mut seen, |value| u16::from(value == class), &Storage::unbounded());
-        // In memory nothing fails.
-        parts.map_or(0, |parts| parts.of(1).count)
+        // In memory nothing fails; where memory went away since it was looked for, a file can.
+        parts.map(|parts| parts.of(1).count).unwrap_or_else(|error| {
+            tracing::warn!("parts of class {class} are not counted: {error}");
+            0
+        })
     })
 }
 

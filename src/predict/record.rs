@@ -176,3 +176,105 @@ pub fn digest(path: &Path) -> io::Result<String> {
 pub fn digests(files: &[PathBuf]) -> Vec<String> {
     files.iter().map(|file| digest(file)).collect::<io::Result<_>>().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            voxfit: "1".into(),
+            git_revision: "a".into(),
+            run: "run".into(),
+            checkpoint: CheckpointName::Last,
+            weights_sha256: vec!["b".into()],
+            plan_sha256: vec!["c".into()],
+            steps: vec![1],
+            device: "cpu".into(),
+            tta: false,
+            overlap: 0.3,
+            probabilities: false,
+            postprocessing: Postprocessing::none("test"),
+            classes: vec!["background".into(), "liver".into()],
+            cases: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// A folder with one case that is done.
+    fn folder() -> (tempfile::TempDir, InputCase, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("in.nii"), folder.path().join("a.nii.gz"));
+        std::fs::write(&input, b"image").unwrap();
+        std::fs::write(&output, b"labels").unwrap();
+        let case = InputCase { id: "a".into(), files: vec![input] };
+        let mut book = Book::open(folder.path().join("predict.json"), record());
+        assert!(!book.has(&case, &output));
+        let outputs_sha256 = BTreeMap::from([("a.nii.gz".to_owned(), digest(&output).unwrap())]);
+        let files_sha256 = digests(&case.files);
+        let (id, files) = (case.id.clone(), case.files.clone());
+        let done = CaseRecord {
+            case: id,
+            files,
+            files_sha256,
+            output: output.clone(),
+            outputs_sha256,
+            warnings: Vec::new(),
+            seconds: 1.0,
+        };
+        book.done(done).unwrap();
+        (folder, case, output)
+    }
+
+    #[test]
+    fn only_what_was_made_alike_counts() {
+        let (folder, case, output) = folder();
+        let path = folder.path().join("predict.json");
+        let has = |change: fn(&mut Record)| {
+            let mut record = record();
+            change(&mut record);
+            Book::open(path.clone(), record).has(&case, &output)
+        };
+        assert!(has(|_| ()));
+        // Where the run lies and what its checkpoint is called make no label map another.
+        assert!(has(|record| record.run = "moved".into()) && has(|record| record.checkpoint = CheckpointName::Best));
+        let changes: [fn(&mut Record); 10] = [
+            |record| record.voxfit = "2".into(),
+            |record| record.git_revision = "b".into(),
+            |record| record.weights_sha256.push("b".into()),
+            |record| record.plan_sha256[0] = "d".into(),
+            |record| record.device = "vulkan".into(),
+            |record| record.tta = true,
+            |record| record.overlap = 0.31,
+            |record| record.probabilities = true,
+            |record| record.postprocessing.rule.classes.push(1),
+            |record| record.classes[1] = "spleen".into(),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            assert!(!has(change), "change {number}");
+        }
+    }
+
+    /// A record that was cut off or damaged makes nobody believe in a label map that is another.
+    #[test]
+    fn a_damaged_record_is_no_reason_to_skip() {
+        let (folder, case, output) = folder();
+        let path = folder.path().join("predict.json");
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&output, b"lapels").unwrap();
+        let believes = || Book::open(path.clone(), record()).has(&case, &output);
+        for at in 0..whole.len() {
+            std::fs::write(&path, &whole[..at]).unwrap();
+            assert!(!believes(), "cut off at {at}");
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(!believes(), "damaged at {at}");
+        }
+        // A name that leads out of the folder is none of its files'.
+        let elsewhere = String::from_utf8(whole).unwrap().replace("\"a.nii.gz\"", "\"../a.nii.gz\"");
+        std::fs::write(&path, elsewhere).unwrap();
+        std::fs::write(&output, b"labels").unwrap();
+        assert!(!believes());
+    }
+}
