@@ -131,6 +131,35 @@ fn figures_are_those_of_monai() {
     }
 }
 
+// scipy 1.17.1: scipy.ndimage.label(mask, numpy.ones((3, 3, 3)))[1], masks by the formulas of this file and below; for the
+// ignored ones mask & (x < 12).
+#[test]
+fn parts_are_counted_as_scipy_counts_them() {
+    let b = b();
+    let dust = Array3::from_shape_fn(SHAPE, |(z, y, x)| {
+        u16::from((z * 7 + y * 13 + x * 29 + (z * y * x) % 11) % 19 == 0) * b[[z, y, x]]
+    });
+    let two = ball([4.0, 5.0, 5.0], [3.0, 4.0, 4.0]) + ball([14.0, 17.0, 21.0], [4.0, 5.0, 5.0]);
+    // Two boxes that touch at one corner.
+    let corner = cuboid([0; 3], [3; 3]) + cuboid([3; 3], [5; 3]);
+    let ignored = Array3::from_shape_fn(SHAPE, |(_, _, x)| if x < 12 { 0 } else { 9 });
+    for (name, mask, [parts, without]) in [
+        ("ball", a(), [1, 1]),
+        ("scatter", scatter(), [1, 1]),
+        ("dust", dust, [39, 16]),
+        ("two", two, [2, 1]),
+        ("corner", corner, [1, 1]),
+        ("nothing", Array3::zeros(SHAPE), [0, 0]),
+    ] {
+        let found = figures(&mask, &a(), [1.0; 3], 1.0);
+        assert_eq!((found.components_prediction, found.components_label), (parts, 1), "{name}");
+        let turned = figures(&a(), &mask, [1.0; 3], 1.0);
+        assert_eq!((turned.components_prediction, turned.components_label), (1, parts), "{name}");
+        let partly = class_figures(mask.view(), ignored.view(), 1, Some(9), [1.0; 3], 1.0);
+        assert_eq!((partly.components_prediction, partly.components_label), (without, 0), "{name}");
+    }
+}
+
 #[test]
 fn an_empty_class_is_not_defined_and_is_counted() {
     let none = Array3::zeros(SHAPE);
@@ -214,6 +243,7 @@ fn folders_of_real_labels_give_the_figures_of_monai() {
         let summary = evaluate_folders(predictions.path(), &labels, &FolderOptions::default(), &|_, _| ()).unwrap();
         assert_eq!(summary.cases.len(), 1);
         assert_eq!(summary.classes.len(), expected.len());
+        assert!(summary.foreground_interval.unwrap().dice.low.is_nan(), "one case tells nothing of others");
         for ((class, of_case), (title, [dice, hd95, nsd])) in
             summary.classes.iter().zip(&summary.cases[0].classes).zip(expected)
         {

@@ -209,7 +209,7 @@ fn folders_of_labels_are_evaluated() {
         ["1 liver", "2 kidney", "3 bladder"]
     );
     assert_eq!(summary.without_prediction, ["phantom_002"]);
-    let table = summary.to_table(false);
+    let table = summary.to_table(false, false);
     assert!(table.contains("1 label(s) without a prediction"), "{table}");
     // another grid: of another size, then of the same size at another place
     for (options, says) in [

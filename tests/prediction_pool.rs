@@ -91,6 +91,7 @@ impl Case {
                 mirror: self.mirror,
             },
             memory: Memory::unbounded(),
+            tiles: None,
         };
         let [z, y, x] = self.patch;
         let _keep = Keep::new();

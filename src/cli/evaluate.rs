@@ -9,7 +9,7 @@ use voxfit::files;
 
 use super::{Exit, Global, terminal};
 
-/// Compare predictions with labels: Dice, HD95, NSD and volume per case and class
+/// Compare predictions with labels: Dice, HD95, NSD, volume and connected parts per case and class
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  voxfit evaluate predictions volumes/phantom/labelsTr --json figures.json")]
 pub struct EvaluateArgs {
@@ -23,6 +23,9 @@ pub struct EvaluateArgs {
     /// Write one row per case and class
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Show every case, not the worst ones alone
+    #[arg(long)]
+    all: bool,
     /// Distance in mm within which surfaces count as the same (NSD)
     #[arg(long, value_name = "MM", default_value_t = DEFAULT_TOLERANCE_MM)]
     tolerance: f64,
@@ -39,7 +42,7 @@ pub fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<Exit> {
     if let Some(path) = &args.csv {
         write(path, summary.to_csv().as_bytes())?;
     }
-    terminal::say(summary.to_table(stdout().is_terminal()).trim_end())?;
+    terminal::say(summary.to_table(stdout().is_terminal(), args.all).trim_end())?;
     Ok(Exit::Done)
 }
 

@@ -1,10 +1,13 @@
 //! `voxfit predict`: label maps for new volumes.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use voxfit::config::{Auto, ByteSize, Device};
-use voxfit::predict::{CheckpointName, Observer, Options, PredictError};
+use voxfit::predict::{CheckpointName, Failure, Observer, Options, PredictError};
 
 use super::terminal::Progress;
 use super::{Exit, Global, arguments, interrupt, terminal};
@@ -44,6 +47,12 @@ pub struct PredictArgs {
     /// Write the probability of every class too
     #[arg(long)]
     probabilities: bool,
+    /// Keep stray parts where the run's validation showed that removing all but the largest raises Dice
+    #[arg(long)]
+    no_postprocessing: bool,
+    /// Predict cases, too, whose label maps are there, made of the same files by the same weights and options
+    #[arg(long)]
+    again: bool,
     /// Threads to compute with [default: all]
     #[arg(long, value_name = "N", value_parser = arguments::threads)]
     threads: Option<usize>,
@@ -81,6 +90,8 @@ impl PredictArgs {
             overlap: args.overlap,
             device: arguments::usable(args.device)?,
             probabilities: args.probabilities,
+            postprocessing: !args.no_postprocessing,
+            again: args.again,
             memory: args.memory,
         })
     }
@@ -90,12 +101,17 @@ pub fn run(args: PredictArgs, global: &Global) -> anyhow::Result<Exit> {
     arguments::set_threads(args.threads)?;
     let options = args.options()?;
     let stop = interrupt::on_first_interrupt();
-    let progress = Screen(Progress::new("cases", global.draws()));
-    let outcome = voxfit::predict::run(&options, &progress, stop);
-    drop(progress);
+    let screen = Screen {
+        progress: OnceLock::new(),
+        draws: global.draws(),
+        warned: AtomicBool::new(false),
+        cases: AtomicUsize::new(0),
+    };
+    let outcome = voxfit::predict::run(&options, &screen, stop);
+    let cases = screen.cases.load(Ordering::Relaxed);
+    drop(screen);
     match outcome {
-        Ok(record) => {
-            let cases = record.cases.len();
+        Ok(record) if record.failed.is_empty() => {
             terminal::say(&format!(
                 "{cases} label map{} in {}",
                 if cases == 1 { "" } else { "s" },
@@ -103,24 +119,82 @@ pub fn run(args: PredictArgs, global: &Global) -> anyhow::Result<Exit> {
             ))?;
             Ok(Exit::Done)
         }
+        Ok(record) => {
+            for Failure { case, error, .. } in &record.failed {
+                tracing::error!("{}", voxfit::shown::line(&format!("{case}: {error}")));
+            }
+            bail!("{}", failed(&record.failed, &options.output));
+        }
         Err(PredictError::Stopped) => {
-            terminal::say("stopped; the label maps written so far are whole. The same command starts again.")?;
+            terminal::say("stopped; the label maps written so far are whole. The same command goes on.")?;
             Ok(Exit::Stopped)
         }
         Err(error) => Err(error.into()),
     }
 }
 
+/// Names that the last line has room for.
+const NAMED: usize = 20;
+
+fn failed(failures: &[Failure], output: &Path) -> String {
+    let names: Vec<&str> = failures.iter().take(NAMED).map(|failure| failure.case.as_str()).collect();
+    let more = match failures.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{} case(s) could not be predicted: {}{more}; mend them and give the same command, which leaves what is done in {}",
+        failures.len(),
+        names.join(", "),
+        output.display()
+    )
+}
+
 /// Shows progress.
-struct Screen(Progress);
+struct Screen {
+    /// From the first case on.
+    progress: OnceLock<Progress>,
+    draws: bool,
+    /// That it will take long.
+    warned: AtomicBool,
+    /// That were asked for.
+    cases: AtomicUsize,
+}
+
+/// What takes longer is said once.
+const LONG: Duration = Duration::from_secs(3600);
 
 impl Observer for Screen {
-    fn case(&self, done: usize, total: usize, _id: &str) {
-        self.0.at(done, total);
+    fn start(&self, wanted: usize, all: usize) {
+        self.cases.store(all, Ordering::Relaxed);
+        if wanted < all {
+            let there = all - wanted;
+            tracing::info!(
+                "{there} of {all} cases are there, made of the same files by the same weights and options: skipped \
+                 (--again predicts them again)"
+            );
+        }
+        self.progress.get_or_init(|| Progress::of_parts("cases", self.draws));
+    }
+
+    fn part(&self, done: usize, total: usize, part: f64) {
+        let Some(progress) = self.progress.get() else { return };
+        progress.part(done, total, part);
+        // One whole case tells enough of the others.
+        let left = progress.left((done as f64 + part) / total.max(1) as f64);
+        if let Some(left) =
+            left.filter(|left| *left > LONG && done > 0 && done < total && !self.warned.swap(true, Ordering::Relaxed))
+        {
+            let text = format!("{} cases are left, about {}", total - done, terminal::duration(left));
+            progress.above(|| tracing::warn!("{text}; what is done stays done if it is stopped"));
+        }
     }
 
     fn warning(&self, text: &str) {
         let text = voxfit::shown::line(text);
-        self.0.above(|| tracing::warn!("{text}"));
+        match self.progress.get() {
+            Some(progress) => progress.above(|| tracing::warn!("{text}")),
+            None => tracing::warn!("{text}"),
+        }
     }
 }

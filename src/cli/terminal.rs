@@ -1,7 +1,7 @@
 //! What a person sees: output that survives a closed pipe, progress, colours, sizes and times.
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -55,7 +55,14 @@ pub struct Progress {
     what: &'static str,
     bar: Option<ProgressBar>,
     tenths: AtomicUsize,
+    started: Instant,
 }
+
+/// Marks of a bar for one thing whose parts are seen.
+const MARKS: u64 = 1000;
+
+/// Work of less than this time is not reported on by lines.
+const SHORT: Duration = Duration::from_secs(5);
 
 impl Progress {
     /// `what` is in the plural, as in "cases".
@@ -67,7 +74,46 @@ impl Progress {
             }
             bar.with_message(what)
         });
-        Self { what, bar, tenths: AtomicUsize::new(0) }
+        Self { what, bar, tenths: AtomicUsize::new(0), started: Instant::now() }
+    }
+
+    /// As [`Self::new`], to be told of by [`Self::part`]. Time runs from now.
+    pub fn of_parts(what: &'static str, draws: bool) -> Self {
+        let progress = Self::new(what, draws);
+        if let Some(bar) = &progress.bar
+            && let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}")
+        {
+            bar.set_style(style);
+        }
+        progress
+    }
+
+    /// `done` of `total` are done, and of the next the share `part`, 0 to 1; says about how much time is left.
+    pub fn part(&self, done: usize, total: usize, part: f64) {
+        let share = (done as f64 + part) / total.max(1) as f64;
+        let passed = self.started.elapsed();
+        let left = match self.left(share) {
+            Some(left) if done < total => format!(", about {} left", duration(left)),
+            _ => String::new(),
+        };
+        if let Some(bar) = &self.bar {
+            bar.set_length(total as u64 * MARKS);
+            bar.set_position((share * (total as u64 * MARKS) as f64) as u64);
+            bar.set_message(format!("{done}/{total} {}{left}", self.what));
+            return;
+        }
+        // The last tenth is reached when the last of them is whole, not when its last part is.
+        let tenth = if done < total { ((share * 10.0) as usize).min(9) } else { 10 };
+        if passed >= SHORT && self.tenths.fetch_max(tenth, Ordering::Relaxed) < tenth {
+            tracing::info!("{tenth}0 %, {done} of {total} {}{left}", self.what);
+        }
+    }
+
+    /// About how long the rest takes where `share` of all is done; `None` where it is too early to tell.
+    pub fn left(&self, share: f64) -> Option<Duration> {
+        let passed = self.started.elapsed();
+        (share > 0.0 && passed > Duration::from_secs(2))
+            .then(|| Duration::try_from_secs_f64(passed.as_secs_f64() * (1.0 / share - 1.0).max(0.0)).ok())?
     }
 
     /// Prints with the bar out of the way.

@@ -68,7 +68,7 @@ pub fn evaluate_folders(
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, pairs.len());
         Ok::<_, EvaluateError>(figures)
     })?;
-    Ok(Summary { without_prediction, ..Summary::new(cases, &classes, options.tolerance_mm) })
+    Ok(Summary { without_prediction, ..Summary::new(cases, &classes, options.tolerance_mm).with_intervals() })
 }
 
 /// A prediction and its label.

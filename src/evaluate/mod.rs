@@ -1,4 +1,4 @@
-//! Figures of a prediction against its label: Dice, HD95, NSD, volume.
+//! Figures of a prediction against its label: Dice, HD95, NSD, volume, connected parts.
 //!
 //! One class of one pair of label maps: [`class_figures`]; all classes of a case: [`case_figures`]; all cases:
 //! [`Summary`]; two folders of files: [`evaluate_folders`]. The definitions are MONAI's (checked against it in
@@ -8,8 +8,10 @@ mod distance;
 mod error;
 mod extent;
 mod folders;
+mod interval;
 mod mask;
 mod null;
+mod parts;
 mod regions;
 mod summary;
 mod surface;
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::EvaluateError;
 pub use folders::{FolderOptions, GRID_TOLERANCE_VOXELS, evaluate_folders};
+pub use interval::{Interval, Intervals, LEVEL, RESAMPLES};
 pub use regions::region_figures;
 pub use summary::{CaseFigures, ClassMeans, ClassOfCase, LabelClass, Means, Summary, case_figures};
 
@@ -41,6 +44,11 @@ pub struct ClassFigures {
     /// mL, of prediction and label.
     pub volume_prediction: f64,
     pub volume_label: f64,
+    /// Connected parts (26 neighbours), of prediction and label.
+    #[serde(default)]
+    pub components_prediction: u64,
+    #[serde(default)]
+    pub components_label: u64,
 }
 
 /// Figures of one class; `spacing` in mm, z, y, x; `tolerance` in mm; voxels where `label` is `ignore` are left out
@@ -88,6 +96,7 @@ fn figures_within(
     tolerance: f64,
 ) -> ClassFigures {
     let millilitres = |voxels: u64| voxels as f64 * spacing[0] * spacing[1] * spacing[2] / 1000.0;
+    let [components_prediction, components_label] = parts::counts(prediction, label, class, ignore, extent);
     let (hd95, nsd) = match (extent.prediction, extent.label) {
         (0, 0) => (f64::NAN, f64::NAN),
         (0, _) | (_, 0) => (f64::NAN, 0.0),
@@ -102,5 +111,7 @@ fn figures_within(
         nsd,
         volume_prediction: millilitres(extent.prediction),
         volume_label: millilitres(extent.label),
+        components_prediction,
+        components_label,
     }
 }

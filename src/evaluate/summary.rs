@@ -5,6 +5,7 @@ use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
 use super::extent::Extent;
+use super::interval::{Intervals, intervals};
 use super::{ClassFigures, figures_within};
 
 /// A foreground class: its label value and what the dataset calls it (empty where nobody said).
@@ -56,6 +57,9 @@ pub struct ClassMeans {
     pub class: LabelClass,
     /// Over the cases where each is defined.
     pub mean: Means,
+    /// Of the mean; see [`Summary::with_intervals`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Intervals>,
     /// Cases that have the class in the label or in the prediction; the others are in no mean.
     pub cases: usize,
     /// Cases that have the class in one of the two alone: Dice and NSD are 0, HD95 is not defined and not in its mean.
@@ -70,6 +74,9 @@ pub struct Summary {
     /// Mean over classes of [`ClassMeans::mean`], classes without a defined value left out: nnU-Net's
     /// `foreground_mean` (first over the cases of a class, then over classes).
     pub foreground_mean: Means,
+    /// Of that mean; see [`Summary::with_intervals`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreground_interval: Option<Intervals>,
     /// Sum over classes of [`ClassMeans::hd95_undefined`].
     pub hd95_undefined: usize,
     /// The case of the lowest mean Dice over its defined classes (the first by name of equals).
@@ -116,7 +123,15 @@ pub fn case_figures(
 impl ClassFigures {
     /// Of a class that is in neither map.
     pub fn absent() -> Self {
-        Self { dice: f64::NAN, hd95: f64::NAN, nsd: f64::NAN, volume_prediction: 0.0, volume_label: 0.0 }
+        Self {
+            dice: f64::NAN,
+            hd95: f64::NAN,
+            nsd: f64::NAN,
+            volume_prediction: 0.0,
+            volume_label: 0.0,
+            components_prediction: 0,
+            components_label: 0,
+        }
     }
 }
 
@@ -159,6 +174,7 @@ impl Summary {
                         hd95: mean(figures().map(|figures| figures.hd95)),
                         nsd: mean(figures().map(|figures| figures.nsd)),
                     },
+                    interval: None,
                     cases: figures().filter(|figures| !figures.dice.is_nan()).count(),
                     hd95_undefined: figures().filter(|figures| figures.hd95.is_nan() && !figures.dice.is_nan()).count(),
                 }
@@ -176,12 +192,31 @@ impl Summary {
                 hd95: over_classes(|means| means.hd95),
                 nsd: over_classes(|means| means.nsd),
             },
+            foreground_interval: None,
             hd95_undefined: classes.iter().map(|class| class.hd95_undefined).sum(),
             worst_case: worst.map(|case| case.case.clone()),
             classes,
             cases,
             without_prediction: Vec::new(),
         }
+    }
+
+    /// Adds the intervals of the means over cases: [`super::LEVEL`] of the means of as many cases drawn from them.
+    pub fn with_intervals(mut self) -> Self {
+        let (classes, foreground) = intervals(&self.cases, self.classes.len());
+        for (class, interval) in self.classes.iter_mut().zip(classes) {
+            class.interval = Some(interval);
+        }
+        self.foreground_interval = Some(foreground);
+        self
+    }
+
+    /// Cases from the lowest mean Dice up, those without any last, equals by name.
+    pub fn worst_first(&self) -> Vec<&CaseFigures> {
+        let mut cases: Vec<(&CaseFigures, f64)> = self.cases.iter().map(|case| (case, case.mean_dice())).collect();
+        // NaN, which mean() gives with a sign that nobody promised, is put behind all numbers.
+        cases.sort_by(|(_, a), (_, b)| a.is_nan().cmp(&b.is_nan()).then(a.total_cmp(b)));
+        cases.into_iter().map(|(case, _)| case).collect()
     }
 
     /// JSON, indented; what is not defined is null.
@@ -206,7 +241,7 @@ mod tests {
 
     fn case(name: &str, dice: &[(u16, f64, f64)]) -> CaseFigures {
         let classes = dice.iter().map(|&(class, dice, hd95)| {
-            let figures = ClassFigures { dice, hd95, nsd: dice, volume_prediction: 1.0, volume_label: 2.0 };
+            let figures = ClassFigures { dice, hd95, nsd: dice, ..ClassFigures::absent() };
             ClassOfCase { class, figures }
         });
         CaseFigures { case: name.to_owned(), classes: classes.collect() }
@@ -237,6 +272,22 @@ mod tests {
         assert!((summary.foreground_mean.dice - 0.35).abs() < 1e-15);
         assert_eq!((summary.foreground_mean.hd95, summary.hd95_undefined), (2.0, 1));
         assert_eq!(summary.worst_case.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_what_has_no_figure_last() {
+        let nan = f64::NAN;
+        let cases = vec![
+            case("a", &[(1, 0.9, nan)]),
+            case("b", &[(1, nan, nan)]),
+            case("c", &[(1, 0.5, nan), (2, 0.5, nan)]),
+            case("d", &[(1, 0.5, nan)]),
+            case("e", &[(1, 1.0, nan), (2, -nan, nan), (3, -0.5, nan)]),
+        ];
+        let summary = Summary::new(cases, &[], 1.0);
+        let order: Vec<&str> = summary.worst_first().iter().map(|case| case.case.as_str()).collect();
+        assert_eq!(order, ["e", "c", "d", "a", "b"]);
+        assert_eq!(summary.worst_case.as_deref(), Some("e"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn directed_percentile(from: &Mask, to: &Mask, spacing: [f64; 3]) -> f64 {
 }
 
 /// The `share` quantile, linear between order statistics; NaN of nothing.
-fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
+pub fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
     let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
     let rank = share * last as f64;
     let below = rank.floor() as usize;

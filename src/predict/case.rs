@@ -1,9 +1,11 @@
 //! One case: image, scores and label map, each where there is room for it.
+use std::io;
 use std::path::PathBuf;
 
 use ndarray::{Array2, Array4, Axis, Zip};
 
 use super::memory::Needs;
+use super::postprocess::Rule;
 use super::{PredictError, Predictor, PredictorSettings, warnings, window};
 use crate::dataset::prepare::{self, Origin, Paint, StoredImage};
 use crate::volume::planes::{Planes, Storage};
@@ -18,9 +20,18 @@ pub struct Found {
     pub origin: Origin,
     /// What of the image is unusual; see [`warnings::of_image`].
     pub warnings: Vec<String>,
+    storage: Storage,
 }
 
 impl Found {
+    /// Takes away what `rule` does not keep.
+    ///
+    /// # Errors
+    /// Those of scratch files.
+    pub fn keep(&mut self, rule: &Rule) -> io::Result<()> {
+        rule.apply(&mut self.labels, &self.storage)
+    }
+
     /// On the RAS grid of the input: background outside the crop.
     pub fn labels(&self) -> Framed<'_, u16> {
         framed(&self.labels, 0, &self.origin, 0)
@@ -41,8 +52,7 @@ pub fn predict(
     let PredictorSettings { patch, classes, .. } = predictor.settings;
     let needs = Needs::of(predictor.preparation, patch, classes, &expected, probabilities.is_some());
     let storage = predictor.memory.storage(predictor, &needs);
-    let image =
-        prepare::stored(files, predictor.preparation, &expected, &storage, needs.sums.saturating_add(needs.found))?;
+    let image = prepare::stored(files, predictor.preparation, &expected, &storage, needs.later(&storage))?;
     let failed = || predictor.memory.failed();
     let warnings = warnings::of_image(&predictor.preparation.normalisation, &image).map_err(failed())?;
     let resampled = image.size != image.origin.crop_size;
@@ -65,7 +75,8 @@ pub fn predict(
     let found_above = if probabilities.is_some() { 0.5 } else { 0.0 };
     let paint = predictor.settings.paint.as_deref().map(|values| Paint { values, found_above });
     let (labels, largest) = prepare::restore(&scores, origin.crop_size, paint, &storage, written)?;
-    Ok(Found { labels, largest, origin, warnings })
+    drop(scores);
+    Ok(Found { labels, largest, origin, warnings, storage })
 }
 
 /// Labels straight from the scores of each plane.
@@ -106,7 +117,7 @@ fn labels(
         largest = found.iter().copied().fold(largest, u16::max);
         labels.write_box(0, [z, y, 0], found.view().insert_axis(Axis(0))).map_err(failed())
     })?;
-    Ok(Found { labels, largest, origin: image.origin, warnings })
+    Ok(Found { labels, largest, origin: image.origin, warnings, storage: storage.clone() })
 }
 
 /// Scores `[class, z, y, x]` on the prepared grid; probabilities where `softmaxed`.

@@ -1,12 +1,16 @@
 //! Predicting many cases with the networks of a run folder.
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::postprocess::{self, Postprocessing, Rule};
+use super::record::{self, Book, CaseRecord, Failure, Record};
 use super::{InputCase, Memory, PredictError, Predictor, PredictorSettings, case, find_cases, memory, tile, warnings};
 use crate::config::{Auto, ByteSize, Device};
-use crate::files::write_bytes;
+use crate::dataset::DatasetError;
 use crate::memory::budget;
 use crate::network::UNet;
 use crate::ops::cpu::pool;
@@ -15,10 +19,10 @@ use crate::train::{
     checkpoint::{self, State},
     load_run,
 };
-use crate::volume;
+use crate::volume::{self, VolumeError};
 
 /// Which weights of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckpointName {
     /// Of the highest mean Dice in validation.
@@ -50,74 +54,58 @@ pub struct Options {
     pub overlap: f64,
     pub device: Device,
     pub probabilities: bool,
+    /// Remove what the run's validation showed to be better removed.
+    pub postprocessing: bool,
+    /// Predict cases whose label maps are there, too.
+    pub again: bool,
     /// The most that the process may hold; `Auto` is what the system has to give.
     pub memory: Auto<ByteSize>,
 }
 
 /// Told of progress.
-pub trait Observer {
-    /// `done` of `total` cases are written.
-    fn case(&self, done: usize, total: usize, id: &str);
+pub trait Observer: Sync {
+    /// `wanted` of `all` cases are to be predicted; the others are there.
+    fn start(&self, wanted: usize, all: usize);
+    /// `done` of the `total` wanted cases are done, and of the next the share `part`, 0 to 1.
+    fn part(&self, done: usize, total: usize, part: f64);
     /// Something to be said.
     fn warning(&self, text: &str);
 }
 
-/// `predict.json`.
-#[derive(Clone, Debug, Serialize)]
-pub struct Record {
-    pub voxfit: String,
-    pub run: PathBuf,
-    pub checkpoint: CheckpointName,
-    /// One per network that was averaged.
-    pub weights_sha256: Vec<String>,
-    pub steps: Vec<u64>,
-    pub device: String,
-    pub tta: bool,
-    pub overlap: f64,
-    /// By label value.
-    pub classes: Vec<String>,
-    pub cases: Vec<CaseRecord>,
-}
-
-/// One case of `predict.json`.
-#[derive(Clone, Debug, Serialize)]
-pub struct CaseRecord {
-    pub case: String,
-    pub files: Vec<PathBuf>,
-    pub output: PathBuf,
-    pub warnings: Vec<String>,
-}
-
-/// Predicts every case of `options.inputs` and writes label maps and `predict.json`.
+/// Predicts every case of `options.inputs` and writes label maps and, after each, `predict.json`. Cases whose label maps are
+/// there already, made of the same files in the same way, are left as they are. Of several cases one at fault does not
+/// keep the others from being predicted: it is in [`Record::failed`].
 ///
 /// # Errors
-/// The first fault; what was written before it stays, each file whole.
+/// What concerns all cases, or the only one; what was written before it stays, each file whole.
 pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Record, PredictError> {
     let folders = members(&options.run)?;
     let plan = read_plan(&folders[0])?;
     let cases = find_cases(&options.inputs, plan.channels.len())?;
     let outputs = output_paths(&options.output, &cases)?;
     refuse_to_overwrite(&cases, &outputs)?;
+    let postprocessing = match options.postprocessing {
+        true => postprocess::of_run(&folders)?,
+        false => Postprocessing::none("--no-postprocessing"),
+    };
     let device = crate::device::open(options.device).map_err(PredictError::Run)?;
     let budget = budget(options);
     let mirror = plan.mirror_axes.map(|trained| trained && options.tta);
     let passes = (folders.len(), tile::mirrorings(mirror).len());
     let files = cases.iter().map(|case| (case.id.as_str(), case.files.as_slice()));
     memory::check(budget, &plan, passes, files, options.probabilities)?;
-    let mut networks = Vec::new();
-    let mut states = Vec::new();
-    // What reading them takes beside their weights goes back to the system, whatever lies between.
-    let keep = pool::Keep::new();
-    for folder in &folders {
-        if read_plan(folder)?.network != plan.network {
-            let text = format!("{}: its network is not that of {}", folder.display(), folders[0].display());
-            return Err(PredictError::Run(format!("{text}; predict with each alone")));
-        }
-        let (network, state) = read_network(folder, options.checkpoint, &plan, &device)?;
-        networks.push(network);
-        states.push(state);
-    }
-    drop(keep);
+    let (networks, states) = read_networks(&folders, options.checkpoint, &plan, &device)?;
+    let record = record(options, &folders, &plan, &states, &postprocessing);
+    let mut book = Book::open(record_path(&options.output), record);
+    let mut wanted: Vec<(InputCase, PathBuf)> = cases.into_iter().zip(outputs).collect();
+    let all = wanted.len();
+    wanted.retain(|(case, output)| options.again || !book.has(case, output));
+    observer.start(wanted.len(), all);
+    let place = AtomicUsize::new(0);
+    let tiles = |done: usize, total: usize| {
+        observer.part(place.load(Ordering::Relaxed), wanted.len(), done as f64 / total.max(1) as f64);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
     let predictor = Predictor {
         networks: networks.iter().collect(),
         preparation: &plan.preparation,
@@ -131,35 +119,70 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
             mirror,
         },
         memory: Memory::new(budget, folder_of(&options.output)),
+        tiles: Some(&tiles),
     };
-    let mut records = Vec::new();
-    for (done, (case, output)) in cases.iter().zip(outputs).enumerate() {
+    for (done, (case, output)) in wanted.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(PredictError::Stopped);
         }
-        let warnings = predict_case(&predictor, &plan, case, &output, options.probabilities)?;
-        for warning in &warnings {
-            observer.warning(&format!("{}: {warning}", case.id));
+        place.store(done, Ordering::Relaxed);
+        match predict_case(&predictor, &plan, &postprocessing.rule, case, output, options.probabilities) {
+            Ok(made) => {
+                for warning in &made.warnings {
+                    observer.warning(&format!("{}: {warning}", case.id));
+                }
+                book.done(made)?;
+            }
+            Err(error @ PredictError::Stopped) => return Err(error),
+            Err(error) if all == 1 || is_of_all(&error, case) => return Err(error),
+            Err(error) => {
+                let left = if output.exists() { "; the label map that is there is an earlier one" } else { "" };
+                let error = format!("{error}{left}");
+                observer.warning(&format!("{}: not predicted: {error}", case.id));
+                book.failed(Failure { case: case.id.clone(), files: case.files.clone(), error })?;
+            }
         }
-        records.push(CaseRecord { case: case.id.clone(), files: case.files.clone(), output, warnings });
-        observer.case(done + 1, cases.len(), &case.id);
+        observer.part(done + 1, wanted.len(), 0.0);
     }
-    let record = Record {
+    // With nothing to do, too: it says how what is there was made.
+    book.write()?;
+    Ok(book.close())
+}
+
+fn record(
+    options: &Options,
+    folders: &[PathBuf],
+    plan: &LoadedRun,
+    states: &[State],
+    postprocessing: &Postprocessing,
+) -> Record {
+    Record {
         voxfit: crate::VERSION.to_owned(),
+        git_revision: env!("VOXFIT_GIT_REVISION").to_owned(),
         run: options.run.clone(),
         checkpoint: options.checkpoint,
         weights_sha256: states.iter().map(|state| state.weights_sha256.clone()).collect(),
+        plan_sha256: record::digests(&folders.iter().map(|folder| folder.join("plan.toml")).collect::<Vec<_>>()),
         steps: states.iter().map(|state| state.step).collect(),
         device: options.device.to_string(),
         tta: options.tta,
         overlap: options.overlap,
+        probabilities: options.probabilities,
+        postprocessing: postprocessing.clone(),
         classes: plan.classes.clone(),
-        cases: records,
-    };
-    let path = record_path(&options.output);
-    let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
-    write_bytes(&path, text.as_bytes()).map_err(|source| PredictError::Io { path, source })?;
-    Ok(record)
+        cases: Vec::new(),
+        failed: Vec::new(),
+    }
+}
+
+/// Whether the fault would meet every other case, too: the output or its disk, not the case's own files.
+fn is_of_all(error: &PredictError, case: &InputCase) -> bool {
+    match error {
+        PredictError::Io { .. } => true,
+        PredictError::Volume(VolumeError::Io { path, .. })
+        | PredictError::Dataset(DatasetError::Volume(VolumeError::Io { path, .. })) => !case.files.contains(path),
+        _ => false,
+    }
 }
 
 /// The run folder itself, or its folds.
@@ -180,6 +203,28 @@ fn members(run: &Path) -> Result<Vec<PathBuf>, PredictError> {
 
 fn read_plan(folder: &Path) -> Result<LoadedRun, PredictError> {
     load_run(folder).map_err(|error| PredictError::Run(error.to_string()))
+}
+
+/// The networks of all folders, which are to be alike.
+fn read_networks(
+    folders: &[PathBuf],
+    name: CheckpointName,
+    plan: &LoadedRun,
+    device: &burn::tensor::Device,
+) -> Result<(Vec<UNet>, Vec<State>), PredictError> {
+    // What reading them takes beside their weights goes back to the system, whatever lies between.
+    let _keep = pool::Keep::new();
+    let (mut networks, mut states) = (Vec::new(), Vec::new());
+    for folder in folders {
+        if read_plan(folder)?.network != plan.network {
+            let text = format!("{}: its network is not that of {}", folder.display(), folders[0].display());
+            return Err(PredictError::Run(format!("{text}; predict with each alone")));
+        }
+        let (network, state) = read_network(folder, name, plan, device)?;
+        networks.push(network);
+        states.push(state);
+    }
+    Ok((networks, states))
 }
 
 fn read_network(
@@ -254,17 +299,32 @@ fn budget(options: &Options) -> Option<u64> {
 fn predict_case(
     predictor: &Predictor<'_>,
     plan: &LoadedRun,
+    rule: &Rule,
     case: &InputCase,
     output: &Path,
     probabilities: bool,
-) -> Result<Vec<String>, PredictError> {
+) -> Result<CaseRecord, PredictError> {
+    let clock = Instant::now();
+    // Before they are read: where a file changes meanwhile it is not taken for done the next time.
+    let files_sha256 = record::digests(&case.files);
     let paths = probabilities
         .then(|| plan.outputs().into_iter().map(|name| probability_path(output, name)).collect::<Vec<_>>());
-    let found = case::predict(predictor, &case.files, paths.as_deref())?;
+    let mut found = case::predict(predictor, &case.files, paths.as_deref())?;
+    found.keep(rule).map_err(predictor.memory.failed())?;
     volume::write_label_boxes(output, &found.labels(), found.largest, &found.origin.native)?;
     let mut warnings = warnings::of_spacing(plan, crate::xyz(found.origin.spacing));
     warnings.extend(found.warnings);
-    Ok(warnings)
+    let written: Vec<PathBuf> = [output.to_owned()].into_iter().chain(paths.into_iter().flatten()).collect();
+    let names = written.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    Ok(CaseRecord {
+        case: case.id.clone(),
+        files: case.files.clone(),
+        files_sha256,
+        output: output.to_owned(),
+        outputs_sha256: names.zip(record::digests(&written)).collect(),
+        warnings,
+        seconds: clock.elapsed().as_secs_f64(),
+    })
 }
 
 /// `CASE_probability_NAME.nii.gz` beside the label map.

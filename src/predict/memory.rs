@@ -14,7 +14,7 @@ use crate::ops::cpu::isa::isa;
 use crate::train::LoadedRun;
 use crate::volume::normalise::Normalisation;
 use crate::volume::planes::Storage;
-use crate::volume::{PIECE_BYTES, mask, resample};
+use crate::volume::{PIECE_BYTES, components, mask, resample};
 
 /// Stacks, tables and small blocks that come to a process while it predicts, and what the system's allocator keeps of
 /// blocks that were given back, in bytes.
@@ -205,6 +205,17 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// Bytes of `storage` that are to stay free while the image comes: for what will find room there after it, which is
+    /// gone through more often. What is too large for it in any case takes nothing from the image.
+    pub fn later(&self, storage: &Storage) -> u64 {
+        let Some(room) = storage.budget() else { return 0 };
+        let fits = |taken: u64, bytes: u64| match taken.saturating_add(bytes) {
+            all if all <= room => all,
+            _ => taken,
+        };
+        fits(fits(0, self.sums), self.found)
+    }
+
     pub fn of(
         preparation: &Preparation,
         patch: [usize; 3],
@@ -226,8 +237,10 @@ impl Needs {
         let masks = if masked { mask::bytes(*size).saturating_mul(2) } else { 0 };
         let sums = window::sums_shape(classes, patch, *prepared);
         let found = if size == prepared && !probabilities { 2 } else { 4 * classes as u64 };
+        // Those of the postprocessing come when the others are gone.
+        let runs = components::run_bytes(*size);
         Self {
-            buffers: planes.saturating_add(pieces).saturating_add(masks),
+            buffers: planes.saturating_add(pieces).saturating_add(masks).max(runs),
             sums: sums.iter().fold(4u64, |all, edge| all.saturating_mul(*edge as u64)),
             found: voxels(*prepared).saturating_mul(found),
         }

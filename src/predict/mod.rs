@@ -4,10 +4,13 @@ mod cases;
 mod error;
 mod folder;
 mod memory;
+pub mod postprocess;
+mod record;
 mod tile;
 mod warnings;
 mod window;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use burn::tensor::{Device, FloatDType};
@@ -15,8 +18,9 @@ use ndarray::{Array3, Array4};
 
 pub use cases::{InputCase, find_cases};
 pub use error::PredictError;
-pub use folder::{CheckpointName, Observer, Options, Record, run};
+pub use folder::{CheckpointName, Observer, Options, run};
 pub use memory::{Memory, check_validation};
+pub use record::{CaseRecord, Failure, Record};
 
 use crate::dataset::prepare::Preparation;
 use crate::network::UNet;
@@ -53,6 +57,8 @@ pub struct Predictor<'a> {
     pub settings: PredictorSettings,
     /// Changes where volumes lie, never the result.
     pub memory: Memory,
+    /// Told after every tile of how many it was; it may end the case there ([`PredictError::Stopped`]).
+    pub tiles: Option<&'a (dyn Fn(usize, usize) -> ControlFlow<()> + Sync)>,
 }
 
 impl Predictor<'_> {

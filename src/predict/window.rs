@@ -30,6 +30,7 @@ pub fn slide(
     let window = Window::new(predictor, image.size);
     let failed = || predictor.memory.failed();
     let rows = window.starts[0].len();
+    let (mut tiles, all) = (0, window.starts.iter().map(Vec::len).product());
     let mut finished = 0;
     for (index, &z) in window.starts[0].iter().enumerate() {
         for &y in &window.starts[1] {
@@ -46,6 +47,10 @@ pub fn slide(
                 let scores = tile::scores(predictor, &tile);
                 drop(tile);
                 window.add(&mut sums, &part, &scores).map_err(failed())?;
+                tiles += 1;
+                if predictor.tiles.is_some_and(|told| told(tiles, all).is_break()) {
+                    return Err(PredictError::Stopped);
+                }
             }
         }
         let until = if index + 1 == rows {

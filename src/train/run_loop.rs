@@ -9,7 +9,7 @@ use super::precision::LossScale;
 use super::recovery::{StepSupply, Watch};
 use super::session::{Event, Observer, Outcome, StepReport};
 use super::step::{self, StepSettings};
-use super::validation::{self, ValidationResult, label_classes};
+use super::validation::{self, Looked, ValidationResult, label_classes};
 use super::{Samples, TrainError, checkpoint};
 use crate::config::Resolved;
 use crate::dataset::Dataset;
@@ -18,6 +18,7 @@ use crate::evaluate::{CaseFigures, DEFAULT_TOLERANCE_MM, Summary};
 use crate::memory::meter;
 use crate::network::UNet;
 use crate::ops::cpu::pool::{self, Arena, Keep};
+use crate::predict::postprocess::{self, Findings};
 use crate::predict::{Memory, Predictor, PredictorSettings};
 
 /// Steps in a row that may be skipped for overflow before the run is given up.
@@ -273,7 +274,8 @@ impl Loop<'_> {
         }
         let clock = Instant::now();
         let split = self.split;
-        let cases = self.figures(&split.validation[..count], false)?;
+        let cases = self.look_at(&split.validation[..count], false)?;
+        let cases: Vec<CaseFigures> = cases.into_iter().map(|case| case.figures).collect();
         let result = validation::summarise(self.dataset, &cases, self.step, clock.elapsed().as_secs_f64());
         self.report(&result, metrics, false)?;
         self.keep_best(&result)
@@ -298,20 +300,20 @@ impl Loop<'_> {
         Ok(())
     }
 
-    fn figures(&mut self, cases: &[usize], with_surfaces: bool) -> Result<Vec<CaseFigures>, TrainError> {
+    fn look_at(&mut self, cases: &[usize], with_surfaces: bool) -> Result<Vec<Looked>, TrainError> {
         // A step's buffers are not those of a prediction: without keepers they go back to the system.
         self.keep = None;
         pool::set_arena(Arena::NONE);
-        let figures = self.figures_of(cases, with_surfaces);
+        let looked = self.looks_at(cases, with_surfaces);
         pool::release();
         if let Some(watch) = &self.watch {
             pool::set_arena(watch.fit.step.arena);
         }
         self.keep = Some(Keep::new());
-        figures
+        looked
     }
 
-    fn figures_of(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<CaseFigures>, TrainError> {
+    fn looks_at(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<Looked>, TrainError> {
         let predictor = Predictor {
             networks: vec![&self.network],
             preparation: &self.resolved.preparation,
@@ -325,16 +327,17 @@ impl Loop<'_> {
                 mirror: [false; 3],
             },
             memory: Memory::new(self.watch.as_ref().and_then(Watch::budget), self.folder.path()),
+            tiles: None,
         };
-        let mut figures = Vec::new();
+        let mut looked = Vec::new();
         for (done, case) in cases.iter().enumerate() {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(TrainError::Stopped);
             }
-            figures.push(validation::case(&predictor, self.dataset, &self.dataset.cases[*case], with_surfaces)?);
+            looked.push(validation::case(&predictor, self.dataset, &self.dataset.cases[*case], with_surfaces)?);
             self.observer.event(Event::Validating { done: done + 1, total: cases.len() });
         }
-        Ok(figures)
+        Ok(looked)
     }
 
     pub(super) fn save(&self, name: &str, finished: bool) -> Result<(), TrainError> {
@@ -364,18 +367,26 @@ impl Loop<'_> {
         self.save("last", false)?;
         let clock = Instant::now();
         let split = self.split;
-        let figures = match self.figures(&split.validation, true) {
+        let looked = match self.look_at(&split.validation, true) {
             Err(TrainError::Stopped) => return self.stopped(),
             other => other?,
         };
+        let (figures, kept): (Vec<CaseFigures>, Vec<_>) =
+            looked.into_iter().map(|case| (case.figures, case.kept)).unzip();
         let mut mean_dice = None;
         if !figures.is_empty() {
             let seconds = clock.elapsed().as_secs_f64();
             let result = validation::summarise(self.dataset, &figures, self.step, seconds);
             self.report(&result, metrics, true)?;
             mean_dice = result.mean_dice;
-            let summary = Summary::new(figures.clone(), &label_classes(self.dataset), DEFAULT_TOLERANCE_MM);
+            let summary =
+                Summary::new(figures.clone(), &label_classes(self.dataset), DEFAULT_TOLERANCE_MM).with_intervals();
             self.folder.write_json("validation/summary.json", &summary)?;
+            let findings = Findings::new(kept.into_iter().flatten().collect(), split.validates_on_training_cases);
+            self.folder.write_json(postprocess::FILE, &findings)?;
+            if let Some(text) = findings.sentence(&self.dataset.classes) {
+                self.observer.event(Event::Notice(text));
+            }
             // `best` is always by the same cases.
             let looked_at = self.resolved.experiment.train.validate_cases.min(figures.len());
             self.keep_best(&validation::summarise(self.dataset, &figures[..looked_at], self.step, seconds))?;

@@ -6,7 +6,8 @@ use super::TrainError;
 use crate::dataset::{Case, Dataset};
 use crate::evaluate::{self, CaseFigures, ClassFigures, ClassOfCase, DEFAULT_TOLERANCE_MM, LabelClass, Summary};
 use crate::predict::Predictor;
-use crate::volume;
+use crate::predict::postprocess::{self, CaseDice};
+use crate::volume::{self, planes::Storage};
 
 /// Mean Dice of one foreground class over the validation cases that have it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,33 +61,51 @@ pub fn summarise(dataset: &Dataset, cases: &[CaseFigures], step: u64, seconds: f
     }
 }
 
+/// One held-out case.
+pub struct Looked {
+    pub figures: CaseFigures,
+    /// What keeping the largest parts alone would make of it; `None` without surfaces.
+    pub kept: Option<CaseDice>,
+}
+
 /// Predicts one case and compares it with its label, on the grid of the label's file; `with_surfaces` takes the slower
 /// figures too, else they are NaN.
 ///
 /// # Errors
 /// Files that cannot be read.
-pub fn case(
-    predictor: &Predictor,
-    dataset: &Dataset,
-    case: &Case,
-    with_surfaces: bool,
-) -> Result<CaseFigures, TrainError> {
-    let prediction = predictor.labels(&case.images)?;
+pub fn case(predictor: &Predictor, dataset: &Dataset, case: &Case, with_surfaces: bool) -> Result<Looked, TrainError> {
+    let mut prediction = predictor.labels(&case.images)?;
     let label = volume::read_labels(&case.label).map_err(crate::dataset::DatasetError::from)?;
     let classes: Vec<u16> = (1..dataset.classes.len() as u16).collect();
     let spacing = crate::zyx(label.geometry.spacing());
     let (found, truth) = (prediction.labels.view(), label.data.view());
     if !dataset.regions.is_empty() {
         let (regions, tolerance) = (&dataset.regions, with_surfaces.then_some(DEFAULT_TOLERANCE_MM));
-        return Ok(evaluate::region_figures(&case.id, found, truth, regions, dataset.ignore, spacing, tolerance));
+        let figures = evaluate::region_figures(&case.id, found, truth, regions, dataset.ignore, spacing, tolerance);
+        let kept = with_surfaces.then(|| {
+            // In the room that surfaces took.
+            let room = evaluate::peak_bytes(label.data.dim().into());
+            let storage = Storage::new(predictor.memory.budget.map(|_| room), &predictor.memory.scratch);
+            let found = &mut prediction.labels;
+            let kept = postprocess::region_case_dice(&case.id, found, truth, regions, dataset.ignore, &storage);
+            kept.map_err(TrainError::io(storage.folder()))
+        });
+        return Ok(Looked { figures, kept: kept.transpose()? });
     }
     if with_surfaces {
         let tolerance = DEFAULT_TOLERANCE_MM;
-        return Ok(evaluate::case_figures(&case.id, found, truth, &classes, dataset.ignore, spacing, tolerance));
+        let figures = evaluate::case_figures(&case.id, found, truth, &classes, dataset.ignore, spacing, tolerance);
+        // In the room that surfaces took.
+        let room = evaluate::peak_bytes(label.data.dim().into());
+        let storage = Storage::new(predictor.memory.budget.map(|_| room), &predictor.memory.scratch);
+        let (found, count) = (&mut prediction.labels, dataset.classes.len());
+        let kept = postprocess::case_dice(&case.id, found, truth, count, dataset.ignore, &storage);
+        return Ok(Looked { figures, kept: Some(kept.map_err(TrainError::io(storage.folder()))?) });
     }
     let dice = |class: u16| ClassOfCase {
         class,
         figures: ClassFigures { dice: evaluate::dice(found, truth, class, dataset.ignore), ..ClassFigures::absent() },
     };
-    Ok(CaseFigures { case: case.id.clone(), classes: classes.into_iter().map(dice).collect() })
+    let figures = CaseFigures { case: case.id.clone(), classes: classes.into_iter().map(dice).collect() };
+    Ok(Looked { figures, kept: None })
 }

@@ -7,6 +7,7 @@
 //! NIfTI-1 and NIfTI-2, `.nii` and gzip (told by content), either byte order, every type of one real number per
 //! voxel. Positions are in mm: where a header says metres or micrometres they are converted. Every number of a
 //! header is checked, and the size it asks for compared with the file's length, before anything is allocated.
+pub mod components;
 mod error;
 mod fields;
 mod framed;

@@ -33,6 +33,11 @@ impl Storage {
         Self::new(None, Path::new(""))
     }
 
+    /// The most bytes of volumes in memory; `None` without end.
+    pub fn budget(&self) -> Option<u64> {
+        self.budget
+    }
+
     /// Where scratch files are made.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -110,15 +110,15 @@ fn any_name_is_a_cell() {
             &[LabelClass { class: 1, name: class.clone() }],
             1.0,
         );
-        let (table, csv) = (summary.to_table(false), summary.to_csv());
+        let (table, csv) = (summary.to_table(false, true), summary.to_csv());
         prop_assert!(is_harmless(&table), "{:?}", table);
         let cells = cells(&csv);
-        prop_assert_eq!(cells.len(), 16, "{}", csv);
+        prop_assert_eq!(cells.len(), 20, "{}", csv);
         for cell in &cells {
             prop_assert!(!cell.starts_with(['=', '+', '-', '@', '\t', '\r']), "{:?}", cell);
         }
         let plain = |cell: &str, name: &str| cell == name || cell.strip_prefix('\'') == Some(name);
-        prop_assert!(plain(&cells[8], &case) && plain(&cells[10], &class));
+        prop_assert!(plain(&cells[10], &case) && plain(&cells[12], &class));
         let json = serde_json::to_string(&case).unwrap();
         prop_assert_eq!(serde_json::from_str::<String>(&shown::json(&json)).unwrap(), case);
         Ok(())
