@@ -3,7 +3,8 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-use super::{Auto, ByteSize};
+use super::{Auto, ByteSize, SplitBy};
+use crate::dataset::split::SEED;
 use crate::patch::augment::AugmentConfig;
 
 /// One experiment. A key not given is its default.
@@ -28,8 +29,12 @@ pub struct Data {
     pub dataset: String,
     pub folds: usize,
     pub fold: Fold,
-    /// Of the shuffle that deals cases into folds; auto: `train.seed`.
+    /// What cases are dealt into folds by; a file is relative to this one ([`super::Config::split_file`] gives the path).
+    pub split: SplitBy,
+    /// Of the shuffle that deals cases into folds; auto: nnU-Net's, 12345.
     pub split_seed: Auto<u64>,
+    /// A regular expression over ids, whose first group or else whole match is the patient; empty: what dataset.json says.
+    pub group: String,
     /// mm, x, y, z, that all cases are resampled to; auto: nnU-Net's rule.
     pub spacing: Auto<[f64; 3]>,
     pub on_bad_case: OnBadCase,
@@ -174,7 +179,9 @@ impl Default for Data {
             dataset: "../volumes/phantom".into(),
             folds: 5,
             fold: Fold::One(0),
+            split: SplitBy::Nnunet,
             split_seed: Auto::Auto,
+            group: String::new(),
             spacing: Auto::Auto,
             on_bad_case: OnBadCase::Stop,
         }
@@ -230,7 +237,7 @@ impl Default for Sampling {
 impl Experiment {
     /// The seed that deals cases into folds.
     pub fn split_seed(&self) -> u64 {
-        self.data.split_seed.value().copied().unwrap_or(self.train.seed)
+        self.data.split_seed.value().copied().unwrap_or(SEED)
     }
 
     /// The file that reads back as this experiment, floats exactly.

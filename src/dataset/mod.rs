@@ -13,6 +13,7 @@ mod room;
 pub mod split;
 pub mod store;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use digest::{Contents, VolumeDigests};
@@ -54,6 +55,9 @@ pub struct Dataset {
     pub ignore: Option<u16>,
     /// In order of `id`.
     pub cases: Vec<Case>,
+    /// The patient of cases, by id, where `dataset.json` says it under `groups`. They decide what is held out and nothing
+    /// else.
+    pub groups: BTreeMap<String, String>,
 }
 
 impl Dataset {

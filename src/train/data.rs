@@ -4,12 +4,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::TrainError;
+use super::held_out::HeldOut;
 use super::manifest::{LeftOut, Manifest};
 use super::names::Names;
 use super::session::{Event, Observer, Options};
 use crate::config::{Experiment, OnBadCase, resolve};
 use crate::dataset::check::{self, Finding};
 use crate::dataset::fingerprint::{self, Fingerprint};
+use crate::dataset::split::Patients;
 use crate::dataset::store::default_root;
 use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, Fault};
 
@@ -23,6 +25,7 @@ pub(super) struct Data {
     pub cache: PathBuf,
     pub left_out: Vec<LeftOut>,
     pub names: Names,
+    pub held_out: HeldOut,
     /// `--max-time` counts from here, over all folds and seeds.
     pub deadline: Option<Instant>,
 }
@@ -34,6 +37,7 @@ impl Data {
     pub fn open(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Self, TrainError> {
         let deadline = options.max_time.and_then(|limit| Instant::now().checked_add(limit));
         let root = &options.dataset;
+        let split_file = HeldOut::read(&options.config)?;
         let (found, faults) = Dataset::look(root);
         let names = match (options.anonymous_cases, &found) {
             (false, _) => Names::default(),
@@ -49,7 +53,8 @@ impl Data {
         let cache = default_root();
         let opened = usable(found, faults, &options.config.experiment, &cache, &teller, stop);
         let (dataset, fingerprint, left_out) = opened.map_err(|error| names.hide_in(error))?;
-        Ok(Self { shown: names.shown(&dataset), dataset, fingerprint, cache, left_out, names, deadline })
+        let held_out = HeldOut::new(split_file, Patients::of(&dataset, &options.config.experiment.data.group));
+        Ok(Self { shown: names.shown(&dataset), dataset, fingerprint, cache, left_out, names, held_out, deadline })
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use super::held_out::SplitRecord;
 use super::session::Options;
-use crate::config::{Auto, NormDecision, OnBadCase, Resolved};
-use crate::dataset::split::Split;
+use crate::config::{Auto, NormDecision, OnBadCase, Resolved, SplitBy};
+use crate::dataset::split::{self, Split};
 use crate::dataset::{Contents, Dataset, VolumeDigests};
 use crate::files::sha256_hex;
 
@@ -32,6 +33,9 @@ pub struct Manifest {
     pub config_sha256: String,
     pub data_sha256: String,
     pub split_sha256: String,
+    /// By what rule cases are held out.
+    #[serde(default)]
+    pub split: SplitRecord,
     /// SHA-256 of the file of every volume of the dataset, by case and channel.
     #[serde(default)]
     pub volumes_sha256: VolumeDigests,
@@ -74,7 +78,8 @@ pub struct LeftOut {
 }
 
 /// Keys that came after the first digests, at their defaults: a digest is what it was before there were such keys.
-const LATER_KEYS: [&str; 2] = ["split_seed = \"auto\"\n", "on_bad_case = \"stop\"\n"];
+const LATER_KEYS: [&str; 4] =
+    ["split = \"nnunet\"\n", "split_seed = \"auto\"\n", "group = \"\"\n", "on_bad_case = \"stop\"\n"];
 
 /// Ids of the cases that indices stand for.
 pub fn ids(dataset: &Dataset, cases: &[usize]) -> Vec<String> {
@@ -99,8 +104,11 @@ pub fn config_sha256(resolved: &Resolved) -> Result<String, TrainError> {
     }
     // Which cases are used, and which are held out, is in digests of their own.
     experiment.data.on_bad_case = OnBadCase::Stop;
-    if experiment.split_seed() == experiment.train.seed {
+    if experiment.split_seed() == split::SEED {
         experiment.data.split_seed = Auto::Auto;
+    }
+    if let SplitBy::File(_) = experiment.data.split {
+        experiment.data.split = SplitBy::File("of the run".into());
     }
     let mut text = experiment.to_toml().map_err(|error| {
         TrainError::run("config.toml", error.to_string(), "report this: a resolved configuration must be writable")
@@ -147,6 +155,7 @@ impl Manifest {
             config_sha256: config_sha256(resolved)?,
             data_sha256: contents.digest.clone(),
             split_sha256,
+            split: SplitRecord::default(),
             volumes_sha256: volumes,
             dataset_from_run: None,
             start_weights_sha256: None,

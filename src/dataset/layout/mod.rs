@@ -1,4 +1,5 @@
 //! `dataset.json` in MSD and nnU-Net v2 form.
+mod groups;
 mod labels;
 mod msd;
 mod nnunet;
@@ -117,6 +118,7 @@ fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option
     cases.sort_by(|a, b| a.id.cmp(&b.id));
     refuse_equal_ids(folder, &mut cases);
     let (classes, ignore) = classes;
+    let groups = groups::read(folder, description);
     Some(Dataset {
         root: folder.root.to_path_buf(),
         name: name(folder.root, description),
@@ -124,6 +126,7 @@ fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option
         classes,
         ignore,
         cases,
+        groups,
     })
 }
 
