@@ -170,7 +170,7 @@ impl Teller<'_> {
         let (cases, others) = (cases.join(", "), faults.len().saturating_sub(1));
         if others > 0 {
             for finding in check::findings(self.root, &faults) {
-                let Finding { case, file, field, problem, cure } = finding;
+                let Finding { case, file, field, problem, cure, .. } = finding;
                 let case = if case.is_empty() { String::new() } else { format!("{}: ", self.names.of(&case)) };
                 self.warn(format!("{case}{file}: {field}: {problem}; {cure}"));
             }
