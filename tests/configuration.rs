@@ -33,6 +33,7 @@ fn dataset(channels: &[bool], classes: usize) -> Dataset {
         ignore: None,
         cases: vec![Case { id: "a".into(), images: Vec::new(), label: PathBuf::new() }],
         groups: Default::default(),
+        remap: Default::default(),
     }
 }
 

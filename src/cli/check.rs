@@ -6,6 +6,7 @@ use anyhow::ensure;
 use clap::Args;
 use serde_json::json;
 use voxfit::config::Config;
+use voxfit::dataset::Remap;
 use voxfit::dataset::check::{self, Asked, Report, Room, Severity};
 
 use super::terminal::{Progress, size};
@@ -25,6 +26,9 @@ pub struct CheckArgs {
     /// Look at it as a training with this configuration would
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    /// Exchange values of label maps first, as data.remap would
+    #[arg(long, value_name = "FROM=TO,...")]
+    remap: Vec<Remap>,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +41,8 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<Exit> {
         Some(path) => Config::load(path, &[])?.experiment.data,
         None => voxfit::config::Data::default(),
     };
-    let asked = Asked { group: data.group, spacing: data.spacing.value().copied() };
+    let remap = args.remap.iter().cloned().fold(data.remap, Remap::and);
+    let asked = Asked { remap, group: data.group, spacing: data.spacing.value().copied() };
     let progress = Progress::new("cases", global.draws());
     let start = Instant::now();
     let report = check::examine(&args.dataset, &asked, &|done, total| {

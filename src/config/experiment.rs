@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 use super::{Auto, ByteSize, SplitBy};
+use crate::dataset::Remap;
 use crate::dataset::split::SEED;
 use crate::patch::augment::AugmentConfig;
 
@@ -38,6 +39,9 @@ pub struct Data {
     /// mm, x, y, z, that all cases are resampled to; auto: nnU-Net's rule.
     pub spacing: Auto<[f64; 3]>,
     pub on_bad_case: OnBadCase,
+    /// What values of label maps become as they are read.
+    #[serde(skip_serializing_if = "Remap::is_empty")]
+    pub remap: Remap,
 }
 
 /// What to do about a case that cannot be read or does not fit the dataset's description.
@@ -184,6 +188,7 @@ impl Default for Data {
             group: String::new(),
             spacing: Auto::Auto,
             on_bad_case: OnBadCase::Stop,
+            remap: Remap::default(),
         }
     }
 }

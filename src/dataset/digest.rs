@@ -64,6 +64,9 @@ pub(super) fn contents(dataset: &Dataset, cache: Option<&Path>) -> Result<Conten
         list.into_iter().for_each(|name| text(name));
     }
     text(&format!("{:?}", dataset.ignore));
+    if !dataset.remap.is_empty() {
+        text(&format!("remap {}", dataset.remap));
+    }
     let mut contents = hashed.into_iter();
     let mut volumes = VolumeDigests::new();
     for case in &dataset.cases {

@@ -166,7 +166,7 @@ struct One {
 fn one(dataset: &Dataset, index: usize, draws: usize) -> Result<One, DatasetError> {
     let case = &dataset.cases[index];
     let raw = read::channels(&case.images, dataset.channels.len())?;
-    let labels = read::labels(case, &raw.geometry, dataset.classes.len(), dataset.ignore)?;
+    let labels = read::labels(case, &dataset.remap, &raw.geometry, dataset.classes.len(), dataset.ignore)?;
     let classes =
         read::histogram(labels.view()).into_iter().enumerate().skip(1).take(dataset.classes.len().saturating_sub(1));
     let classes = classes.filter(|&(_, count)| count > 0).map(|(class, _)| class as u16).collect();

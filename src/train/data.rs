@@ -13,7 +13,7 @@ use crate::dataset::check::{self, Finding};
 use crate::dataset::fingerprint::{self, Fingerprint};
 use crate::dataset::split::Patients;
 use crate::dataset::store::default_root;
-use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, Fault};
+use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, Fault, Remap};
 
 /// The dataset, opened and looked through.
 pub(super) struct Data {
@@ -38,7 +38,7 @@ impl Data {
         let deadline = options.max_time.and_then(|limit| Instant::now().checked_add(limit));
         let root = &options.dataset;
         let split_file = HeldOut::read(&options.config)?;
-        let (found, faults) = Dataset::look(root);
+        let (found, faults) = Dataset::look(root, &options.config.experiment.data.remap);
         let names = match (options.anonymous_cases, &found) {
             (false, _) => Names::default(),
             (true, found) => {
@@ -62,15 +62,15 @@ impl Data {
 ///
 /// # Errors
 /// A folder that holds no such dataset, and faults of cases where the run left none out.
-pub(crate) fn as_recorded(root: &Path, manifest: &Manifest) -> Result<(Dataset, Dataset), DatasetError> {
-    let (found, faults) = Dataset::look(root);
+pub(crate) fn as_recorded(root: &Path, remap: &Remap, manifest: &Manifest) -> Result<(Dataset, Dataset), DatasetError> {
+    let (found, faults) = Dataset::look(root, remap);
     let names = match (manifest.anonymous_cases, &found) {
         (true, Some(dataset)) => Names::numbered(root, &dataset.cases, &check::findings(root, &faults)),
         _ => Names::default(),
     };
     let mut dataset = match found {
         Some(dataset) if !manifest.left_out_cases.is_empty() => dataset,
-        _ => Dataset::open(root)?,
+        _ => Dataset::open_as(root, remap)?,
     };
     dataset.cases.retain(|case| !manifest.left_out_cases.iter().any(|left| left.case == names.of(&case.id)));
     let shown = names.shown(&dataset);
@@ -94,7 +94,7 @@ pub(super) fn open_to_plan(
             }
         }
     }
-    let (found, faults) = Dataset::look(root);
+    let (found, faults) = Dataset::look(root, &experiment.data.remap);
     let teller = Teller { root, names: &Names::default(), observer: &Log };
     let (dataset, fingerprint, _) = usable(found, faults, experiment, &default_root(), &teller, stop)?;
     Ok((dataset, fingerprint))

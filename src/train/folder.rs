@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use crate::config::{Activations, Resolved};
-use crate::dataset::Dataset;
 use crate::dataset::fingerprint::{Fingerprint, Intensities};
 use crate::dataset::prepare::Preparation;
+use crate::dataset::{Dataset, Remap};
 use crate::files::{is_leftover, make_private, private_options, read_at_most, write_bytes_privately, write_privately};
 use crate::network::plan::NetworkPlan;
 use crate::stack::with_room;
@@ -37,6 +37,9 @@ pub struct LoadedRun {
     /// By label value.
     pub classes: Vec<String>,
     pub ignore: Option<u16>,
+    /// What values of label maps became: `evaluate --remap` does the same.
+    #[serde(default, skip_serializing_if = "Remap::is_empty")]
+    pub remap: Remap,
     /// Axes (z, y, x) that training mirrored: those that averaging over mirrorings may use.
     pub mirror_axes: [bool; 3],
     /// Smallest and largest spacing trained on, mm, x, y, z.
@@ -63,6 +66,7 @@ impl LoadedRun {
             channels: dataset.channels.iter().map(|channel| channel.name.clone()).collect(),
             classes: dataset.classes.clone(),
             ignore: dataset.ignore,
+            remap: dataset.remap.clone(),
             mirror_axes: if augment.enabled { augment.mirror.allowed() } else { [false; 3] },
             spacing_range: [extreme(f64::min), extreme(f64::max)],
             intensities: fingerprint.intensities.clone(),

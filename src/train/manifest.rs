@@ -8,7 +8,7 @@ use super::held_out::SplitRecord;
 use super::session::Options;
 use crate::config::{Auto, NormDecision, OnBadCase, Resolved, SplitBy};
 use crate::dataset::split::{self, Split};
-use crate::dataset::{Contents, Dataset, VolumeDigests};
+use crate::dataset::{Contents, Dataset, Remap, VolumeDigests};
 use crate::files::sha256_hex;
 
 /// Written at the start, again at the end with the digest of the weights.
@@ -33,6 +33,9 @@ pub struct Manifest {
     pub config_sha256: String,
     pub data_sha256: String,
     pub split_sha256: String,
+    /// What values of label maps became.
+    #[serde(default, skip_serializing_if = "Remap::is_empty")]
+    pub remap: Remap,
     /// By what rule cases are held out.
     #[serde(default)]
     pub split: SplitRecord,
@@ -155,6 +158,7 @@ impl Manifest {
             config_sha256: config_sha256(resolved)?,
             data_sha256: contents.digest.clone(),
             split_sha256,
+            remap: dataset.remap.clone(),
             split: SplitRecord::default(),
             volumes_sha256: volumes,
             dataset_from_run: None,

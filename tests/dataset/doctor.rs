@@ -216,8 +216,9 @@ fn copies_and_patients_are_found() {
             None => assert!(cures.is_empty(), "{cures:?}"),
         }
         // Where it is said who is whose, there is nothing to suspect; what it leaves open is named.
-        let asked =
-            |group: &str| check::examine(&root, &Asked { group: group.into(), spacing: None }, &|_, _| {}).findings;
+        let asked = |group: &str| {
+            check::examine(&root, &Asked { group: group.into(), ..Asked::default() }, &|_, _| {}).findings
+        };
         assert_eq!(asked("^[a-zA-Z0-9]+"), []);
         description["groups"] = json!({ names[0]: "one", names[1]: "one", "nobody": "two" });
         fixture::write_description(&root, &description);

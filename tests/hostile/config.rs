@@ -59,6 +59,7 @@ fn dataset() -> (Dataset, Fingerprint) {
         ignore: None,
         cases: vec![case("1"), case("2")],
         groups: Default::default(),
+        remap: Default::default(),
     };
     let intensities = Intensities {
         mean: 1.0,

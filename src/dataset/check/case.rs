@@ -126,9 +126,9 @@ fn look_at_voxels(
 }
 
 fn look_at_labels(dataset: &Dataset, case: &Case, looked: &mut Looked) {
-    let labels = match volume::read_labels(&case.label) {
+    let labels = match read::label_map(&case.label, &dataset.remap) {
         Ok(labels) => labels,
-        Err(error) => return looked.faults.push(error.into()),
+        Err(error) => return looked.faults.push(error),
     };
     let counts = read::histogram(labels.data.view());
     let classes = dataset.classes.len();

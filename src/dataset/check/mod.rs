@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::prepare::{self, Preparation};
-use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, Fault, layout, parallel, read};
+use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, Fault, Remap, layout, parallel, read};
 use crate::volume::{self, VolumeError};
 
 use case::Looked;
@@ -46,6 +46,8 @@ pub struct Finding {
 /// What the doctor is told beside the folder.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Asked {
+    /// As `data.remap`.
+    pub remap: Remap,
     /// As `data.group`.
     pub group: String,
     /// As `data.spacing`, mm, x, y, z; none for the rule's.
@@ -74,7 +76,7 @@ impl Report {
 /// missing file, then those of every case whose files are there, then what only all cases together show. `progress` is
 /// told how many cases are done, and of how many, from any thread.
 pub fn examine(root: &Path, asked: &Asked, progress: &(dyn Fn(usize, usize) + Sync)) -> Report {
-    let (dataset, faults) = layout::read(root);
+    let (dataset, faults) = layout::read(root, &asked.remap);
     let complete = faults.is_empty();
     let mut report = Report { findings: findings(root, &faults), ..Report::default() };
     if let Some(dataset) = dataset {
@@ -107,7 +109,7 @@ pub fn unusable(dataset: &Dataset, stop: &AtomicBool) -> Result<Vec<Fault>, Data
         }
         let case = &dataset.cases[index];
         let read = read::channels(&case.images, dataset.channels.len())
-            .and_then(|raw| read::labels(case, &raw.geometry, dataset.classes.len(), dataset.ignore));
+            .and_then(|raw| read::labels(case, &dataset.remap, &raw.geometry, dataset.classes.len(), dataset.ignore));
         Ok(match read {
             Ok(_) => Vec::new(),
             Err(error) => match case::look_at(dataset, case).faults {

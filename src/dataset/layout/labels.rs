@@ -2,6 +2,7 @@
 use serde_json::{Map, Value};
 
 use super::Folder;
+use crate::dataset::Remap;
 
 /// Names by value, and the value to be ignored.
 pub(super) type Classes = (Vec<String>, Option<u16>);
@@ -18,7 +19,7 @@ fn number(text: &str) -> Option<u16> {
 }
 
 /// The classes of `description`; `None`, with the fault in `folder`, where they cannot be used.
-pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option<Classes> {
+pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>, remap: &Remap) -> Option<Classes> {
     const CURE: &str = "write it as {\"0\": \"background\", \"1\": \"liver\"} or as {\"background\": 0, \"liver\": 1}";
     let Some(Value::Object(labels)) = description.get("labels") else {
         let problem = if description.contains_key("labels") { "is no table" } else { "is missing" };
@@ -63,6 +64,17 @@ pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>) ->
         );
         return None;
     }
+    let exchanged = remap.classes(&named);
+    let mut named: Vec<(u16, &str)> = exchanged.iter().map(|(value, name)| (*value, name.as_str())).collect();
+    if let Some((from, to)) = remap.astray(&named.iter().map(|(value, _)| *value).collect()) {
+        let classes = named.iter().map(|(value, name)| format!("{value} {name:?}")).collect::<Vec<_>>().join(", ");
+        folder.fault(
+            "labels",
+            format!("data.remap makes {from} {to}, which is no class once values are exchanged: {classes}"),
+            "name the values under `labels` as the label maps hold them, and exchange them for classes",
+        );
+        return None;
+    }
     let ignore = take_ignore(folder, &mut named)?;
     consecutive(folder, &named)?;
     Some((named.into_iter().map(|(_, name)| name.to_string()).collect(), ignore))
@@ -94,12 +106,13 @@ fn consecutive(folder: &mut Folder<'_>, named: &[(u16, &str)]) -> Option<()> {
         return None;
     }
     if !values().enumerate().all(|(index, value)| index == usize::from(value)) {
-        let remap = named.iter().enumerate().map(|(index, (value, _))| format!("{value} -> {index}")).collect();
+        let moved = named.iter().enumerate().filter(|(index, (value, _))| usize::from(*value) != *index);
+        let remap = moved.map(|(index, (value, _))| format!("{value} = {index}")).collect();
         let names = named.iter().enumerate().map(|(index, (_, name))| format!("{index} = {name:?}")).collect();
         folder.fault(
             "labels",
             format!("{} are not consecutive from 0", listed(values().map(|value| value.to_string()).collect())),
-            format!("write the label maps anew with {} and the labels as {}", listed(remap), listed(names)),
+            format!("write `remap = {{ {} }}` under [data], for the classes {}", listed(remap), listed(names)),
         );
         return None;
     }

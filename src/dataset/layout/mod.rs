@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Case, Channel, Dataset, DatasetError, Fault};
+use super::{Case, Channel, Dataset, DatasetError, Fault, Remap};
 use crate::files::read_at_most;
 use crate::shown::short;
 
@@ -58,10 +58,10 @@ impl Folder<'_> {
 
 /// Reads the description in `root` and looks for the files it names. The dataset holds the cases whose files are all
 /// there; it is `None` where its channels, its classes or its cases cannot be made out. Without a fault it is complete.
-pub(super) fn read(root: &Path) -> (Option<Dataset>, Vec<Fault>) {
+pub(super) fn read(root: &Path, remap: &Remap) -> (Option<Dataset>, Vec<Fault>) {
     let mut folder = Folder { root, json: root.join(DESCRIPTION), faults: Vec::new() };
     let dataset = match description(&folder.json) {
-        Ok(description) => describe(&mut folder, &description),
+        Ok(description) => describe(&mut folder, &description, remap),
         Err(error) => {
             folder.case_fault("", error);
             None
@@ -94,9 +94,9 @@ fn description(json: &Path) -> Result<Map<String, Value>, DatasetError> {
     })
 }
 
-fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option<Dataset> {
+fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>, remap: &Remap) -> Option<Dataset> {
     let has = |key: &str| description.contains_key(key);
-    let classes = labels::read(folder, description);
+    let classes = labels::read(folder, description, remap);
     let by_value = description.get("labels").is_some_and(labels::is_by_value);
     // Keys of both kinds occur together in converted datasets: the labels' direction and the list of cases decide.
     let is_msd = has("training") && (by_value || !has("channel_names"));
@@ -127,6 +127,7 @@ fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>) -> Option
         ignore,
         cases,
         groups,
+        remap: remap.clone(),
     })
 }
 
