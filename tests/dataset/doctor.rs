@@ -32,6 +32,7 @@ fn files_missing_from_an_nnunet_folder_are_all_named() {
         assert!(named.contains(&file(expected).as_str()), "{expected} is not in {named:?}");
     }
     assert!(findings.iter().any(|finding| finding.cure.contains("call it case_01_0000.nii.gz")));
+    assert!(findings.iter().map(|finding| &finding.case).is_sorted(), "{}", check::text(&findings));
 }
 
 #[test]

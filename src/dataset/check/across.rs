@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Severity;
-use super::case::Looked;
+use super::case::{Ct, Looked};
 use crate::dataset::{Channel, Dataset, DatasetError, layout};
 
 /// Cases from which on a median says what is usual.
@@ -80,19 +80,16 @@ fn never_negative(dataset: &Dataset, looked: &mut [Looked]) -> Whole {
     const CURE: &str = "convert from the source with its rescale intercept, or give the channel another name than CT";
     let mut whole = Whole::new();
     for (channel, Channel { name, .. }) in dataset.channels.iter().enumerate() {
-        let has = |looked: &Looked| looked.never_negative.iter().any(|(other, _)| *other == channel);
-        if looked.len() > 1
-            && looked.iter().all(|looked| has(looked) || looked.images.is_empty())
-            && looked.iter().any(has)
-        {
+        let cts = || looked.iter().flat_map(|looked| &looked.cts).filter(|ct| ct.channel == channel);
+        if cts().count() > 1 && cts().all(|ct| ct.never_negative) {
             let problem =
                 format!("channel {channel} ({name}) has no voxel below 0 in any case: these are no Hounsfield units");
             whole.push((Severity::Warning, DatasetError::invalid(&dataset.root, "voxels", problem, CURE)));
-            looked.iter_mut().for_each(|looked| looked.never_negative.retain(|(other, _)| *other != channel));
+            looked.iter_mut().for_each(|looked| looked.cts.retain(|ct| ct.channel != channel));
         }
     }
     for looked in looked {
-        for (channel, file) in &looked.never_negative {
+        for Ct { channel, file, .. } in looked.cts.iter().filter(|ct| ct.never_negative) {
             let problem =
                 format!("channel {channel}, a CT, has no voxel below 0, as if it were not in Hounsfield units");
             looked.warnings.push(DatasetError::invalid(file, "voxels", problem, CURE));

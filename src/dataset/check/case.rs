@@ -18,12 +18,19 @@ pub(super) struct Looked {
     pub unnamed: Option<(usize, Vec<u16>)>,
     /// Of the first image.
     pub header: Option<Header>,
-    /// CT channels without a voxel below 0, and their files.
-    pub never_negative: Vec<(usize, PathBuf)>,
+    /// Of every CT channel that is sound.
+    pub cts: Vec<Ct>,
     /// SHA-256 of the voxels of every channel, in order; empty where one could not be read.
     pub images: Vec<[u8; 32]>,
     /// The same of the label map.
     pub label: Option<[u8; 32]>,
+}
+
+/// A CT channel.
+pub(super) struct Ct {
+    pub channel: usize,
+    pub file: PathBuf,
+    pub never_negative: bool,
 }
 
 pub(super) fn look_at(dataset: &Dataset, case: &Case) -> Looked {
@@ -116,8 +123,9 @@ fn look_at_voxels(
     for (at, channel) in channels.outer_iter().enumerate() {
         let fault = read::not_finite(file, channel).or_else(|| read::constant(file, channel));
         let is_ct = dataset.channels.get(index + at).is_some_and(|channel| channel.is_ct);
-        if is_ct && fault.is_none() && channel.iter().all(|&value| value >= 0.0) {
-            looked.never_negative.push((index + at, file.to_owned()));
+        if is_ct && fault.is_none() {
+            let never_negative = channel.iter().all(|&value| value >= 0.0);
+            looked.cts.push(Ct { channel: index + at, file: file.to_owned(), never_negative });
         }
         looked.faults.extend(fault);
         digests.push(digest(channel));

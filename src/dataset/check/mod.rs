@@ -59,7 +59,7 @@ pub struct Asked {
 pub struct Report {
     /// Cases that were looked at: those of which every file is there.
     pub cases: usize,
-    /// In the order of cases, then those of the whole dataset; where files are missing, these first.
+    /// Faults of the description, then those of cases in their order, then what all cases together show.
     pub findings: Vec<Finding>,
     /// What preparing takes; none where no case can be prepared.
     pub room: Option<Room>,
@@ -80,9 +80,12 @@ pub fn examine(root: &Path, asked: &Asked, progress: &(dyn Fn(usize, usize) + Sy
     let complete = faults.is_empty();
     let mut report = Report { findings: findings(root, &faults), ..Report::default() };
     if let Some(dataset) = dataset {
-        let (findings, room) = look(&dataset, complete, asked, progress);
+        let (of_cases, whole, room) = look(&dataset, complete, asked, progress);
         report.cases = dataset.cases.len();
-        report.findings.extend(findings);
+        report.findings.extend(of_cases);
+        // What belongs to no case by now is a fault of the description, and comes first.
+        report.findings.sort_by(|a, b| a.case.cmp(&b.case));
+        report.findings.extend(whole);
         report.room = room;
     }
     report
@@ -130,16 +133,17 @@ pub fn unpreparable(dataset: &Dataset, preparation: &Preparation) -> Vec<Fault> 
 
 /// Looks at every case; an empty list is a clean dataset. Findings are in the order of cases.
 pub fn check(dataset: &Dataset) -> Vec<Finding> {
-    look(dataset, true, &Asked::default(), &|_, _| {}).0
+    let (of_cases, whole, _) = look(dataset, true, &Asked::default(), &|_, _| {});
+    [of_cases, whole].concat()
 }
 
-/// `complete`: whether `dataset` has all its cases, so that a class without a voxel has none anywhere.
+/// Findings of the cases in order, then those of all together. `complete`: whether `dataset` has all its cases, so that a class without a voxel has none anywhere.
 fn look(
     dataset: &Dataset,
     complete: bool,
     asked: &Asked,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> (Vec<Finding>, Option<Room>) {
+) -> (Vec<Finding>, Vec<Finding>, Option<Room>) {
     let (done, total) = (AtomicUsize::new(0), dataset.cases.len());
     let looked: Result<Vec<Looked>, Infallible> = parallel::run(&costs(dataset), DEFAULT_MEMORY, |index| {
         let looked = case::look_at(dataset, &dataset.cases[index]);
@@ -161,8 +165,8 @@ fn look(
         of_case.sort_by(|a, b| a.file.cmp(&b.file));
         findings.extend(of_case);
     }
-    findings.extend(whole.iter().map(|(severity, fault)| finding(root, *severity, "", fault)));
-    (findings, room)
+    let whole = whole.iter().map(|(severity, fault)| finding(root, *severity, "", fault)).collect();
+    (findings, whole, room)
 }
 
 /// Bytes that looking at one file of each case takes: the largest of them, and reading it.
