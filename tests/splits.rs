@@ -117,6 +117,29 @@ fn a_file_decides_and_the_run_has_a_copy() {
 }
 
 #[test]
+fn the_doctor_looks_at_the_file_too() {
+    let lab = Lab::new();
+    let folds = json!([
+        {"train": ["phantom_001", "phantom_002", "phantom_003", "phantom_004"], "val": ["phantom_005"]},
+        {"train": ["phantom_001", "phantom_2"], "val": []},
+    ]);
+    lab.write("f.json", folds.to_string().as_bytes());
+    // 1 and 2 are patients by themselves, the others are one.
+    let with = "[data]\nsplit = \"f.json\"\ngroup = \"^phantom_00([12])|^phantom\"";
+    lab.write("d.toml", common::CONFIG.replace("[data]", with).as_bytes());
+    let output = lab.output(&["check", "data", "--config", "d.toml"]);
+    let text = common::stdout(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    for part in [
+        "fault    fold 1, train: \"phantom_2\" is no case of the dataset",
+        "warning  fold 0: holds out phantom_005\n",
+        "warning  fold 0: does not name phantom_006\n",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+#[test]
 fn a_file_goes_with_numbers_for_ids() {
     let lab = Lab::new();
     lab.write("f.json", br#"[{"train": ["phantom_001", "phantom_002"], "val": ["phantom_006"]}]"#);

@@ -1,5 +1,5 @@
 //! `voxfit check`: the dataset doctor.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -8,6 +8,7 @@ use serde_json::json;
 use voxfit::config::Config;
 use voxfit::dataset::Remap;
 use voxfit::dataset::check::{self, Asked, Report, Room, Severity};
+use voxfit::dataset::split::SplitFile;
 
 use super::terminal::{Progress, size};
 use super::{Exit, Global, terminal};
@@ -37,12 +38,14 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<Exit> {
     let shown = args.dataset.display().to_string();
     ensure!(args.dataset.is_dir(), "{shown}: no such folder; give the one that holds dataset.json");
-    let data = match &args.config {
-        Some(path) => Config::load(path, &[])?.experiment.data,
-        None => voxfit::config::Data::default(),
+    let config = match &args.config {
+        Some(path) => Config::load(path, &[])?,
+        None => Config::parse("", Path::new(""), &[])?,
     };
+    let split = config.split_file()?.map(|path| SplitFile::read(&path)).transpose()?;
+    let data = config.experiment.data;
     let remap = args.remap.iter().cloned().fold(data.remap, Remap::and);
-    let asked = Asked { remap, group: data.group, spacing: data.spacing.value().copied() };
+    let asked = Asked { remap, group: data.group, split, spacing: data.spacing.value().copied() };
     let progress = Progress::new("cases", global.draws());
     let start = Instant::now();
     let report = check::examine(&args.dataset, &asked, &|done, total| {

@@ -117,13 +117,7 @@ impl HeldOut {
             warn(format!("data.split: the file does not name {}: they are not used", named(&unlisted)));
         }
         if let Some(patients) = patients {
-            let of = |case: &usize| &patients.of_case[*case];
-            let both: Vec<usize> = split
-                .validation
-                .iter()
-                .copied()
-                .filter(|case| split.train.iter().any(|other| of(other) == of(case)))
-                .collect();
+            let both = patients.on_both_sides(&split);
             if !both.is_empty() {
                 let named = named(&both);
                 warn(format!("data.split: {named} are held out, but other cases of these patients are trained on"));

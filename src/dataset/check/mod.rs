@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::prepare::{self, Preparation};
+use super::split::SplitFile;
 use super::{Case, DEFAULT_MEMORY, Dataset, DatasetError, Fault, Remap, layout, parallel, read};
 use crate::volume::{self, VolumeError};
 
@@ -50,6 +51,8 @@ pub struct Asked {
     pub remap: Remap,
     /// As `data.group`.
     pub group: String,
+    /// The file of `data.split`, where it is one.
+    pub split: Option<SplitFile>,
     /// As `data.spacing`, mm, x, y, z; none for the rule's.
     pub spacing: Option<[f64; 3]>,
 }
@@ -152,7 +155,7 @@ fn look(
     });
     let Ok(mut looked) = looked;
     let mut whole = across::look(dataset, complete, &mut looked);
-    whole.extend(patients::look(dataset, complete, &asked.group));
+    whole.extend(patients::look(dataset, complete, asked));
     let room = room::look(dataset, &looked, asked.spacing);
     whole.extend(room.iter().flat_map(|room| room.lacking(dataset)).map(|lack| (Severity::Warning, lack)));
 

@@ -1,7 +1,7 @@
 //! Whether several cases are one patient's, and whether that was said.
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Severity;
+use super::{Asked, Severity};
 use crate::dataset::split::{Patients, compile_group};
 use crate::dataset::{Dataset, DatasetError, layout};
 
@@ -17,30 +17,67 @@ const MOST: usize = 10;
 /// Names in a sentence.
 const NAMED: usize = 3;
 
-pub(super) fn look(dataset: &Dataset, complete: bool, group: &str) -> Vec<(Severity, DatasetError)> {
-    let file = dataset.root.join(layout::DESCRIPTION);
-    let warning = |field: &str, problem: String, cure: String| {
-        vec![(Severity::Warning, DatasetError::invalid(&file, field, problem, cure))]
+pub(super) fn look(dataset: &Dataset, complete: bool, asked: &Asked) -> Vec<(Severity, DatasetError)> {
+    let patients = Patients::of(dataset, &asked.group);
+    let mut found = held_out(dataset, complete, asked, patients.as_ref());
+    let mut warn = |field: &str, problem: String, cure: String| {
+        let file = dataset.root.join(layout::DESCRIPTION);
+        found.push((Severity::Warning, DatasetError::invalid(file, field, problem, cure)));
     };
-    let Some(Patients { from, unmatched, .. }) = Patients::of(dataset, group) else {
-        let Some((group, example, groups)) = suspected(dataset) else { return Vec::new() };
-        let more = if groups > 1 { format!(", and {} more such groups", groups - 1) } else { String::new() };
-        let problem = format!("{} look like one patient's{more}", listed(&example));
-        let cure = format!("if they are, write `group = \"{group}\"` under [data], so that they are held out together");
-        return warning("patients", problem, cure);
+    let Some(Patients { from, unmatched, .. }) = patients else {
+        if let Some((group, example, groups)) = suspected(dataset) {
+            let more = if groups > 1 { format!(", and {} more such groups", groups - 1) } else { String::new() };
+            let problem = format!("{} look like one patient's{more}", listed(&example));
+            let cure =
+                format!("if they are, write `group = \"{group}\"` under [data], so that they are held out together");
+            warn("patients", problem, cure);
+        }
+        return found;
     };
-    let mut found = Vec::new();
     if !unmatched.is_empty() {
         let problem = format!("{from} names no patient of {}", listed(&unmatched));
-        let cure = "name one, or leave it so: each is then a patient by itself";
-        found.extend(warning("patients", problem, cure.into()));
+        warn("patients", problem, "name one, or leave it so: each is then a patient by itself".into());
     }
     if complete && from != "data.group" {
         let ids: BTreeSet<&str> = dataset.cases.iter().map(|case| case.id.as_str()).collect();
         let unknown: Vec<String> = dataset.groups.keys().filter(|id| !ids.contains(id.as_str())).cloned().collect();
         if !unknown.is_empty() {
             let problem = format!("names {}, which the dataset has not", listed(&unknown));
-            found.extend(warning("groups", problem, "write the ids as they are: file names without ending".into()));
+            warn("groups", problem, "write the ids as they are: file names without ending".into());
+        }
+    }
+    found
+}
+
+/// What is wrong with a file that says what is held out.
+fn held_out(
+    dataset: &Dataset,
+    complete: bool,
+    asked: &Asked,
+    patients: Option<&Patients>,
+) -> Vec<(Severity, DatasetError)> {
+    let ids: Vec<&str> = dataset.cases.iter().map(|case| case.id.as_str()).collect();
+    let mut found = Vec::new();
+    // Where files are missing, so are cases that it names.
+    let Some(file) = asked.split.as_ref().filter(|_| complete) else { return found };
+    for fold in 0..file.folds() {
+        let (split, unlisted) = match file.split(Some(fold), (&ids, &ids), &|_| false) {
+            Ok(split) => split,
+            Err(fault) => {
+                found.push((Severity::Fault, fault));
+                continue;
+            }
+        };
+        let both = patients.map(|patients| patients.on_both_sides(&split)).unwrap_or_default();
+        for (cases, what, cure) in [
+            (both, "holds out", "hold out all cases of a patient together: others of these patients are trained on"),
+            (unlisted, "does not name", "add them, or leave it so: they are not used"),
+        ] {
+            let named: Vec<String> = cases.into_iter().map(|case| ids[case].to_owned()).collect();
+            if !named.is_empty() {
+                let problem = format!("{what} {}", listed(&named));
+                found.push((Severity::Warning, file.fault(format!("fold {fold}"), problem, cure)));
+            }
         }
     }
     found

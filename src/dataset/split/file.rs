@@ -9,8 +9,8 @@ use crate::dataset::DatasetError;
 use crate::files::{read_at_most, sha256_hex};
 use crate::shown as display;
 
-/// A hundred thousand cases in ten folds take half of it.
-const MAX_BYTES: u64 = 64 << 20;
+/// A hundred thousand cases in five folds take half of it.
+const MAX_BYTES: u64 = 16 << 20;
 const MAX_FOLDS: usize = 1000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +118,8 @@ impl SplitFile {
         (text + "\n").into_bytes()
     }
 
-    fn fault(&self, field: String, problem: String, cure: &str) -> DatasetError {
+    /// One of this file.
+    pub(in crate::dataset) fn fault(&self, field: String, problem: String, cure: &str) -> DatasetError {
         DatasetError::invalid(&self.path, field, display::line(&problem), cure)
     }
 }

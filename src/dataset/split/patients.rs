@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 
 use regex::{Regex, RegexBuilder};
 
+use super::Split;
 use crate::dataset::Dataset;
 
 /// Bytes of a compiled expression, and of an expression.
@@ -37,6 +38,13 @@ impl Patients {
         let unmatched = ids().zip(&named).filter(|(_, named)| named.is_none()).map(|(id, _)| id.to_owned()).collect();
         let of_case = ids().zip(&named).map(|(id, named)| named.unwrap_or(id).to_owned()).collect();
         Some(Self { of_case, from, unmatched })
+    }
+
+    /// Cases that `split` holds out though others of their patients are trained on.
+    pub fn on_both_sides(&self, split: &Split) -> Vec<usize> {
+        let trained: BTreeSet<&String> = split.train.iter().filter_map(|case| self.of_case.get(*case)).collect();
+        let leaks = |case: &usize| self.of_case.get(*case).is_some_and(|patient| trained.contains(patient));
+        split.validation.iter().copied().filter(leaks).collect()
     }
 
     /// How many there are.
