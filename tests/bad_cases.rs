@@ -131,7 +131,7 @@ fn a_loss_that_is_no_number_is_traced_to_its_sample() {
     let lab = Lab::new();
     let long = ["--steps", "40", "--set", "train.validate_every=1000", "--set", "train.checkpoint_every=1000"];
     lab.done(&[&["train", "c.toml", "--run", "whole"], &long[..]].concat());
-    let sound = prepared(&lab, "phantom_004");
+    let sound = prepared(&lab, "phantom_002");
     let bytes = fs::read(&sound).unwrap();
     spoil(&sound);
     let mut places = Vec::new();
@@ -144,7 +144,7 @@ fn a_loss_that_is_no_number_is_traced_to_its_sample() {
     ] {
         let said = lab.failure(&[&["train", "c.toml", "--run", run], &long[..], more].concat());
         let (place, cure) = said.split_once("; ").unwrap();
-        assert!(place.contains("step ") && place.contains(" of 3 (case phantom_004)"), "{said}");
+        assert!(place.contains("step ") && place.contains(" of 3 (case phantom_002)"), "{said}");
         let step: usize = place.split_once("step ").unwrap().1.split_once(':').unwrap().0.parse().unwrap();
         assert!(cure.contains(&format!("the weights of step {} are in checkpoints/last", step - 1)), "{said}");
         assert_eq!(lab.metrics(run).len(), step - 1, "{said}");
@@ -158,10 +158,12 @@ fn a_loss_that_is_no_number_is_traced_to_its_sample() {
     let f16 = ["train", "c.toml", "--run", "f16", "--set", "precision.activations=f16"];
     let output = lab.output(&[&f16[..], &long[..]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let skipped = lab.metrics("f16").iter().filter(|line| line["skipped"] == json!(true)).count();
+    // A step may be skipped for the scale alone, too: its loss is a number.
+    let is_none = |line: &&Value| line["skipped"] == json!(true) && line["loss"].is_null();
+    let skipped = lab.metrics("f16").iter().filter(is_none).count();
     let named = stderr(&output)
         .lines()
-        .filter(|line| line.contains("is skipped") && line.contains("(case phantom_004)"))
+        .filter(|line| line.contains("is skipped") && line.contains("(case phantom_002)"))
         .count();
     assert!(skipped > 0 && named == skipped, "{named} of {skipped}: {}", stderr(&output));
     // With the case as it was, the run goes on to what it would have been.
@@ -177,7 +179,7 @@ fn a_read_that_does_not_come_back_is_named() {
     let lab = Lab::new();
     let long = ["--steps", "1000", "--set", "train.validate_every=100000", "--set", "train.checkpoint_every=100000"];
     let digest = lab.digest(&[&["train", "c.toml", "--run", "whole"], &long[..]].concat());
-    let file = prepared(&lab, "phantom_004");
+    let file = prepared(&lab, "phantom_002");
     let aside = file.with_extension("aside");
     let mut command = lab.voxfit(&[&["train", "c.toml", "--run", "a"], &long[..]].concat());
     command.env("VOXFIT_TEST_STALL", "0.2").stdout(std::process::Stdio::null());
@@ -201,7 +203,7 @@ fn a_read_that_does_not_come_back_is_named() {
     wait(&|| said().contains("has not been read after"));
     let name = file.file_name().unwrap().to_string_lossy().into_owned();
     let line = said().lines().find(|line| line.contains("has not been read")).unwrap().to_owned();
-    assert!(line.contains("case phantom_004") && line.contains(&name), "{line}");
+    assert!(line.contains("case phantom_002") && line.contains(&name), "{line}");
     assert!(!line.contains(lab.path("cache").to_str().unwrap()), "{line}");
 
     // The pipe ends empty: the read fails, and what was learnt is kept although no checkpoint was due.

@@ -183,6 +183,10 @@ fn a_phantom_is_made_checked_and_evaluated() {
     assert_eq!((code(&checked), stdout(&checked).contains("no fault")), (0, true), "{}", stdout(&checked));
     let json: serde_json::Value = serde_json::from_slice(&output(&["check", &dataset, "--json"]).stdout).unwrap();
     assert_eq!(json["findings"].as_array().unwrap().len(), 0);
+    assert_eq!((&json["cases"], &json["faults"], &json["warnings"]), (&3.into(), &0.into(), &0.into()));
+    for key in ["prepared_bytes", "preparing_bytes"] {
+        assert!(json["room"][key].as_u64().unwrap() > 1000, "{json}");
+    }
 
     // Labels against themselves: Dice 1.
     let labels = format!("{dataset}/labelsTr");
@@ -223,9 +227,9 @@ fn faults_of_a_dataset_are_3() {
     assert!(text.contains("phantom_002") && text.contains("phantom_003"), "{text}");
     let json: serde_json::Value = serde_json::from_slice(&output(&["check", &dataset, "--json"]).stdout).unwrap();
     let findings = json["findings"].as_array().unwrap();
-    assert!(findings.len() >= 2);
+    assert_eq!((findings.len(), &json["faults"], &json["cases"]), (2, &2.into(), &2.into()), "{json}");
     for finding in findings {
-        for field in ["case", "file", "field", "problem", "cure"] {
+        for field in ["severity", "case", "file", "field", "problem", "cure"] {
             assert!(finding[field].is_string(), "{finding}");
         }
     }
@@ -234,6 +238,21 @@ fn faults_of_a_dataset_are_3() {
 
 /// Rust's `println!` panics where its reader has gone.
 #[cfg(unix)]
+/// A warning is no reason for another exit code.
+#[test]
+fn warnings_of_a_dataset_are_0() {
+    let (_folder, dataset) = phantom();
+    let path = format!("{dataset}/dataset.json");
+    let mut description: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    description["groups"] =
+        serde_json::json!({"phantom_001": "a", "phantom_002": "a", "phantom_003": "b", "gone": "b"});
+    fs::write(&path, description.to_string()).unwrap();
+    let checked = output(&["check", &dataset]);
+    let text = stdout(&checked);
+    assert_eq!((code(&checked), text.contains("3 cases, no fault found, 1 warning\n")), (0, true), "{text}");
+    assert!(text.contains("warning  groups: names gone, which the dataset has not"), "{text}");
+}
+
 #[test]
 fn a_closed_pipe_is_no_fault() {
     let (_folder, dataset) = phantom();

@@ -33,6 +33,8 @@ fn dataset(channels: &[bool], classes: usize) -> Dataset {
         ignore: None,
         regions: Vec::new(),
         cases: vec![Case { id: "a".into(), images: Vec::new(), label: PathBuf::new() }],
+        groups: Default::default(),
+        remap: Default::default(),
     }
 }
 
@@ -50,6 +52,7 @@ fn fingerprint(channels: usize, spacing: [f64; 3], size: [usize; 3]) -> Fingerpr
         spacings: vec![spacing; 3],
         sizes: vec![size; 3],
         median_relative_size_after_crop: 1.0,
+        classes: vec![vec![1]; 3],
         intensities: vec![intensities; channels],
     }
 }

@@ -95,9 +95,15 @@ fn another_seed_parts_at_the_first_step_and_a_longer_schedule_at_the_second() {
     train(&lab, "long", &["--steps", "4"]);
     let (code, found) = compared(&lab, "a", "seed");
     assert_eq!((code, &found["first_differing_step"], &found["same_weights"]), (3, &json!(1), &json!(false)));
-    assert_eq!(keys(&found, true), ["data.split_seed", "train.seed", "split_sha256"]);
+    assert_eq!(keys(&found, true), ["train.seed"]);
     assert_eq!((&found["same_configuration"], &found["same_data"]), (&json!(false), &json!(true)));
-    assert_eq!((&found["same_split"], &found["same_version"]), (&json!(false), &json!(true)));
+    assert_eq!((&found["same_split"], &found["same_version"]), (&json!(true), &json!(true)));
+    train(&lab, "split", &["--set", "data.split_seed=1"]);
+    let (_, found) = compared(&lab, "a", "split");
+    assert_eq!(keys(&found, true), ["data.split_seed", "split_sha256"]);
+    assert_eq!(found["same_split"], json!(false));
+    assert!(said(&lab, &["compare", "a", "split"]).1.contains("split DIFFERENT"));
+    let (_, found) = compared(&lab, "a", "seed");
     let tensors = found["differing_tensors"].as_array().unwrap();
     let names: Vec<&str> = tensors.iter().map(|tensor| tensor["name"].as_str().unwrap()).collect();
     assert!(names.is_sorted() && names.len() > 5, "{names:?}");
@@ -119,7 +125,7 @@ fn another_seed_parts_at_the_first_step_and_a_longer_schedule_at_the_second() {
     let (code, text) = said(&lab, &["compare", "a", "seed"]);
     assert_eq!(code, 3);
     for part in
-        ["first differing step: 1", "split DIFFERENT", "train.seed", names[0], "tensors differ", "which --json lists"]
+        ["first differing step: 1", "split the same", "train.seed", names[0], "tensors differ", "which --json lists"]
     {
         assert!(text.contains(part), "no {part} in {text}");
     }

@@ -20,7 +20,7 @@ fn seeds_share_their_split_and_their_spread_is_told() {
     let lab = Lab::new();
     let printed = lab.done(&["train", "c.toml", "--run", "s", "--seeds", "3"]);
     let summary = lab.json("s/seeds.json");
-    assert_eq!((&summary["seeds"], &summary["split_seed"]), (&json!([0, 1, 2]), &json!(0)));
+    assert_eq!((&summary["seeds"], &summary["split_seed"]), (&json!([0, 1, 2]), &json!(12345)));
 
     let manifests: Vec<Value> = (0..3).map(|seed| lab.json(&format!("s/seed_{seed}/manifest.json"))).collect();
     let held_out = &manifests[0]["validation_cases"];
@@ -32,12 +32,11 @@ fn seeds_share_their_split_and_their_spread_is_told() {
     let digests: BTreeSet<String> = manifests.iter().map(|manifest| manifest["weights_sha256"].to_string()).collect();
     assert_eq!(digests.len(), 3, "a seed changes nothing");
 
-    // The first is the training without --seeds; the others are those of their seed and of the first one's split, which
-    // their own seed would not give them.
+    // Each is the training with that seed alone: seeds do not decide what is held out.
     assert_eq!(json!(lab.digest(&["train", "c.toml", "--run", "a"])), manifests[0]["weights_sha256"]);
-    let arguments = ["train", "c.toml", "--run", "b", "--set", "train.seed=2", "--set", "data.split_seed=0"];
+    let arguments = ["train", "c.toml", "--run", "b", "--set", "train.seed=2"];
     assert_eq!(json!(lab.digest(&arguments)), manifests[2]["weights_sha256"]);
-    lab.done(&["train", "c.toml", "--run", "c", "--set", "train.seed=2"]);
+    lab.done(&["train", "c.toml", "--run", "c", "--set", "data.split_seed=2"]);
     assert_ne!(&lab.json("c/manifest.json")["validation_cases"], held_out);
 
     // The figures, from those of the runs.
@@ -124,8 +123,8 @@ fn the_digest_of_older_configurations_stays() {
     let digest = |run: &str| lab.json(&format!("{run}/manifest.json"))["config_sha256"].clone();
     assert_eq!(digest("a"), json!("e4a91c67373eefda523d887f713f049b1276f39e08a94121466b8af0348f335b"));
     let written = fs::read_to_string(lab.path("a/config.toml")).unwrap();
-    assert!(written.contains("split_seed = 0\n") && written.contains("on_bad_case = \"stop\"\n"), "{written}");
-    lab.done(&["train", "c.toml", "--run", "b", "--set", "data.split_seed=0", "--set", "data.on_bad_case=skip"]);
+    assert!(written.contains("split_seed = 12345\n") && written.contains("on_bad_case = \"stop\"\n"), "{written}");
+    lab.done(&["train", "c.toml", "--run", "b", "--set", "data.split_seed=12345", "--set", "data.on_bad_case=skip"]);
     assert_eq!(digest("a"), digest("b"));
     lab.done(&["train", "c.toml", "--run", "c", "--set", "data.split_seed=1"]);
     assert_ne!(digest("a"), digest("c"));

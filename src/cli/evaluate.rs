@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use voxfit::dataset::Remap;
 use voxfit::evaluate::{DEFAULT_TOLERANCE_MM, FolderOptions, evaluate_folders};
 use voxfit::files;
 
@@ -29,10 +30,14 @@ pub struct EvaluateArgs {
     /// Distance in mm within which surfaces count as the same (NSD)
     #[arg(long, value_name = "MM", default_value_t = DEFAULT_TOLERANCE_MM)]
     tolerance: f64,
+    /// Exchange values of the labels before they are compared, as data.remap did in training
+    #[arg(long, value_name = "FROM=TO,...")]
+    remap: Vec<Remap>,
 }
 
 pub fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<Exit> {
-    let options = FolderOptions { tolerance_mm: args.tolerance, ..FolderOptions::default() };
+    let remap = args.remap.iter().cloned().fold(Remap::default(), Remap::and);
+    let options = FolderOptions { tolerance_mm: args.tolerance, remap, ..FolderOptions::default() };
     let progress = terminal::Progress::new("cases", global.draws());
     let summary = evaluate_folders(&args.predictions, &args.labels, &options, &|done, total| progress.at(done, total))?;
     drop(progress);

@@ -115,7 +115,7 @@ pub fn run() -> Exit {
     let global = &cli.global;
     let done = match cli.verb {
         Verb::Phantom(args) => phantom::run(&args),
-        Verb::Check(args) => check::run(&args),
+        Verb::Check(args) => check::run(&args, global),
         Verb::Plan(args) => plan::run(&args),
         Verb::Train(args) => train::run(*args, global),
         Verb::Predict(args) => predict::run(args, global),

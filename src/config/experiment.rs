@@ -3,7 +3,9 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-use super::{Auto, ByteSize};
+use super::{Auto, ByteSize, SplitBy};
+use crate::dataset::Remap;
+use crate::dataset::split::SEED;
 use crate::network::plan::Kind;
 use crate::patch::augment::AugmentConfig;
 
@@ -29,11 +31,18 @@ pub struct Data {
     pub dataset: String,
     pub folds: usize,
     pub fold: Fold,
-    /// Of the shuffle that deals cases into folds; auto: `train.seed`.
+    /// What cases are dealt into folds by; a file is relative to this one ([`super::Config::split_file`] gives the path).
+    pub split: SplitBy,
+    /// Of the shuffle that deals cases into folds; auto: nnU-Net's, 12345.
     pub split_seed: Auto<u64>,
+    /// A regular expression over ids, whose first group or else whole match is the patient; empty: what dataset.json says.
+    pub group: String,
     /// mm, x, y, z, that all cases are resampled to; auto: nnU-Net's rule.
     pub spacing: Auto<[f64; 3]>,
     pub on_bad_case: OnBadCase,
+    /// What values of label maps become as they are read.
+    #[serde(skip_serializing_if = "Remap::is_empty")]
+    pub remap: Remap,
 }
 
 /// What to do about a case that cannot be read or does not fit the dataset's description.
@@ -188,9 +197,12 @@ impl Default for Data {
             dataset: "../volumes/phantom".into(),
             folds: 5,
             fold: Fold::One(0),
+            split: SplitBy::Nnunet,
             split_seed: Auto::Auto,
+            group: String::new(),
             spacing: Auto::Auto,
             on_bad_case: OnBadCase::Stop,
+            remap: Remap::default(),
         }
     }
 }
@@ -246,7 +258,7 @@ impl Default for Sampling {
 impl Experiment {
     /// The seed that deals cases into folds.
     pub fn split_seed(&self) -> u64 {
-        self.data.split_seed.value().copied().unwrap_or(self.train.seed)
+        self.data.split_seed.value().copied().unwrap_or(SEED)
     }
 
     /// The file that reads back as this experiment, floats exactly.

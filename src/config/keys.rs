@@ -13,8 +13,11 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("data.dataset", "a path in quotes, in which ${NAME} is an environment variable"),
     ("data.folds", "a whole number from 2 to 1000"),
     ("data.fold", "a whole number from 0 to folds - 1, or \"all\" to train on all cases"),
-    ("data.split_seed", "\"auto\" (the number of train.seed) or a whole number from 0 to 9223372036854775807"),
+    ("data.split", "\"nnunet\", \"stratified\" or the path of a .json file that lists the folds"),
+    ("data.split_seed", "\"auto\" (12345, as nnU-Net) or a whole number from 0 to 4294967295"),
+    ("data.group", "a regular expression over ids whose first group is the patient, as in \"^([^_]+)_\", or \"\""),
     ("data.spacing", "\"auto\" or [x, y, z] in mm, each from 0.01 to 100"),
+    ("data.remap", "a table from label values to label values, each from 0 to 65535, as in { 255 = 1 }"),
     ("data.on_bad_case", "\"stop\" or \"skip\""),
     ("batch.effective", "a whole number from 1 to 65536"),
     ("batch.micro", "\"auto\" (or -1) or a whole number from 1 to 65536"),
@@ -81,7 +84,10 @@ mod tests {
     /// A key that the schema has and the table has not would be found by nobody, and the other way round.
     #[test]
     fn the_table_and_the_schema_have_the_same_keys() {
-        let written = toml::Table::try_from(Experiment::default()).unwrap();
+        // An exchange of nothing is not written.
+        let mut experiment = Experiment::default();
+        experiment.data.remap = "255=1".parse().unwrap();
+        let written = toml::Table::try_from(experiment).unwrap();
         let mut schema = Vec::new();
         for (table, keys) in written.iter().filter(|(table, _)| *table != "augment") {
             schema.extend(keys.as_table().unwrap().keys().map(|key| format!("{table}.{key}")));

@@ -12,6 +12,7 @@ mod keys;
 mod norm;
 mod parse;
 mod resolve;
+mod split;
 mod units;
 mod validate;
 
@@ -26,4 +27,5 @@ pub use experiment::{
 pub use norm::NormDecision;
 pub use parse::{Config, Override};
 pub use resolve::{Resolved, resolve};
+pub use split::SplitBy;
 pub use units::{ByteSize, parse_duration};

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
 use super::validate::{Fault, validate};
-use super::{ConfigError, Experiment, Place, expand, keys};
+use super::{ConfigError, Experiment, Place, SplitBy, expand, keys};
 use crate::files::read_at_most;
 use crate::shown;
 use crate::stack::with_room;
@@ -133,6 +133,22 @@ impl Config {
     pub fn dataset(&self) -> Result<PathBuf, ConfigError> {
         let expanded = expand(&self.experiment.data.dataset, |name| std::env::var(name).ok())?;
         Ok(self.path.parent().unwrap_or(Path::new("")).join(expanded))
+    }
+
+    /// The file of `data.split`, where it is one: environment variables expanded, relative to the configuration.
+    ///
+    /// # Errors
+    /// A variable that is not set.
+    pub fn split_file(&self) -> Result<Option<PathBuf>, ConfigError> {
+        let SplitBy::File(written) = &self.experiment.data.split else { return Ok(None) };
+        let expanded = expand(written, |name| std::env::var(name).ok()).map_err(|error| match error {
+            ConfigError::Environment { problem, .. } => {
+                let cure = "set it, or write the path of the file".into();
+                ConfigError::Rule { key: "data.split", problem, cure }
+            }
+            other => other,
+        })?;
+        Ok(Some(self.path.parent().unwrap_or(Path::new("")).join(expanded)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Ranges: what a value of the right type may still not be.
 use super::keys::{MAX_EDGE, MAX_FEATURES, MAX_FOLDS, MAX_SAMPLES, MAX_STAGES, MAX_STEPS};
-use super::{Auto, ConfigError, Experiment, Fold};
+use super::{Auto, ConfigError, Experiment, Fold, SplitBy};
+use crate::dataset::split::{MAX_SEED, compile_group};
 
 /// What is wrong.
 pub(super) enum Fault {
@@ -24,11 +25,14 @@ pub(super) fn validate(experiment: &Experiment) -> Result<(), Fault> {
     let only = |stages: &Vec<[usize; 3]>, allowed: [usize; 2]| {
         (2..=MAX_STAGES).contains(&stages.len()) && stages.iter().flatten().all(|entry| allowed.contains(entry))
     };
+    // A file has folds of its own, which are counted when it is read.
+    let folds = if matches!(data.split, SplitBy::File(_)) { MAX_FOLDS } else { data.folds };
     for (key, right) in [
         ("data.dataset", !data.dataset.trim().is_empty() && !data.dataset.contains('\0')),
         ("data.folds", (2..=MAX_FOLDS).contains(&data.folds)),
-        ("data.fold", matches!(data.fold, Fold::All) || matches!(data.fold, Fold::One(fold) if fold < data.folds)),
-        ("data.split_seed", written(&data.split_seed, |seed| i64::try_from(*seed).is_ok())),
+        ("data.fold", matches!(data.fold, Fold::All) || matches!(data.fold, Fold::One(fold) if fold < folds)),
+        ("data.split_seed", written(&data.split_seed, |seed| *seed <= MAX_SEED)),
+        ("data.group", compile_group(&data.group).is_some()),
         ("data.spacing", written(&data.spacing, |mm| mm.iter().all(|mm| (0.01..=100.0).contains(mm)))),
         ("batch.effective", (1..=MAX_SAMPLES).contains(&batch.effective)),
         ("batch.micro", written(&batch.micro, |samples| (1..=MAX_SAMPLES).contains(samples))),

@@ -67,6 +67,9 @@ pub(super) fn contents(dataset: &Dataset, cache: Option<&Path>) -> Result<Conten
     if !dataset.regions.is_empty() {
         text(&format!("{:?}", dataset.regions));
     }
+    if !dataset.remap.is_empty() {
+        text(&format!("remap {}", dataset.remap));
+    }
     let mut contents = hashed.into_iter();
     let mut volumes = VolumeDigests::new();
     for case in &dataset.cases {

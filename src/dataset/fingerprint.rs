@@ -20,7 +20,7 @@ const SEED: u64 = 1234;
 pub(super) const FOLDER: &str = "fingerprints";
 
 /// Part of a remembered fingerprint's name: to be raised when what is computed changes.
-const VERSION: &str = concat!("voxfit ", env!("CARGO_PKG_VERSION"), " fingerprint 1");
+const VERSION: &str = concat!("voxfit ", env!("CARGO_PKG_VERSION"), " fingerprint 2");
 
 /// Sizes and spacings are x, y, z.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct Fingerprint {
     pub sizes: Vec<[usize; 3]>,
     /// Median over cases of voxels after the crop / voxels before.
     pub median_relative_size_after_crop: f64,
+    /// Foreground classes that each case's label map has, ascending, one list per case.
+    pub classes: Vec<Vec<u16>>,
     /// Foreground intensities of each channel over all cases.
     pub intensities: Vec<Intensities>,
 }
@@ -105,6 +107,7 @@ fn fingerprint_until(dataset: &Dataset, memory: u64, stop: &AtomicBool) -> Resul
         spacings: cases.iter().map(|case| case.spacing).collect(),
         sizes: cases.iter().map(|case| case.size).collect(),
         median_relative_size_after_crop: quantile(&relative, 0.5),
+        classes: cases.into_iter().map(|case| case.classes).collect(),
         intensities,
     })
 }
@@ -136,6 +139,7 @@ pub fn remembered_until(
     if let Some(known) = known.filter(|known| {
         known.spacings.len() == dataset.cases.len()
             && known.sizes.len() == dataset.cases.len()
+            && known.classes.len() == dataset.cases.len()
             && known.intensities.len() == dataset.channels.len()
     }) {
         return Ok(known);
@@ -154,6 +158,7 @@ struct One {
     spacing: [f64; 3],
     size: [usize; 3],
     relative: f64,
+    classes: Vec<u16>,
     /// Drawn foreground intensities by channel; empty without foreground.
     drawn: Vec<Vec<f32>>,
 }
@@ -161,7 +166,10 @@ struct One {
 fn one(dataset: &Dataset, index: usize, draws: usize) -> Result<One, DatasetError> {
     let case = &dataset.cases[index];
     let raw = read::channels(&case.images, dataset.channels.len())?;
-    let labels = read::labels(case, &raw.geometry, dataset.classes.len(), dataset.ignore)?;
+    let labels = read::labels(case, &dataset.remap, &raw.geometry, dataset.classes.len(), dataset.ignore)?;
+    let classes =
+        read::histogram(labels.view()).into_iter().enumerate().skip(1).take(dataset.classes.len().saturating_sub(1));
+    let classes = classes.filter(|&(_, count)| count > 0).map(|(class, _)| class as u16).collect();
     let ([z, y, x], size) = prepare::nonzero_box(raw.data.view());
     let inside = s![z..z + size[0], y..y + size[1], x..x + size[2]];
     let labels = labels.slice(inside);
@@ -172,7 +180,7 @@ fn one(dataset: &Dataset, index: usize, draws: usize) -> Result<One, DatasetErro
         drawn.push(draw(channel.slice(inside), labels, is_foreground, count, draws, index as u64));
     }
     let relative = size.iter().product::<usize>() as f64 / read::voxels(raw.geometry.size) as f64;
-    Ok(One { spacing: raw.geometry.spacing(), size: zyx(size), relative, drawn })
+    Ok(One { spacing: raw.geometry.spacing(), size: zyx(size), relative, classes, drawn })
 }
 
 /// `draws` of the `count` foreground voxels, ascending; every channel draws the same voxels.

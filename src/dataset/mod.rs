@@ -10,16 +10,20 @@ pub mod phantom;
 pub mod prepare;
 mod read;
 mod regions;
+mod remap;
 mod room;
 pub mod split;
 pub mod store;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use digest::{Contents, VolumeDigests};
 pub use error::DatasetError;
+pub use read::label_map;
 pub use regions::Region;
+pub use remap::Remap;
 
 /// A fault and the case it belongs to (empty where it is the dataset's).
 pub type Fault = (String, DatasetError);
@@ -59,6 +63,11 @@ pub struct Dataset {
     pub regions: Vec<Region>,
     /// In order of `id`.
     pub cases: Vec<Case>,
+    /// The patient of cases, by id, where `dataset.json` says it under `groups`. They decide what is held out and nothing
+    /// else.
+    pub groups: BTreeMap<String, String>,
+    /// What values of label maps become as they are read; classes are as they are then.
+    pub remap: Remap,
 }
 
 impl Dataset {
@@ -84,7 +93,15 @@ impl Dataset {
     /// # Errors
     /// A missing or malformed `dataset.json` (field named), no case, a missing file.
     pub fn open(root: &Path) -> Result<Self, DatasetError> {
-        let (dataset, faults) = layout::read(root);
+        Self::open_as(root, &Remap::default())
+    }
+
+    /// [`open`](Self::open), with values of labels exchanged: those that `dataset.json` names, and those of label maps.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); an exchange for a value that is no class.
+    pub fn open_as(root: &Path, remap: &Remap) -> Result<Self, DatasetError> {
+        let (dataset, faults) = layout::read(root, remap);
         let others = faults.len().saturating_sub(1);
         match (faults.into_iter().next(), dataset) {
             (None, Some(dataset)) => Ok(dataset),
@@ -97,10 +114,10 @@ impl Dataset {
         }
     }
 
-    /// Opens a folder as [`open`](Self::open) does and goes on after a fault: the cases whose files are there, and every
+    /// Opens a folder as [`open_as`](Self::open_as) does and goes on after a fault: the cases whose files are there, and every
     /// fault. None where not even classes, channels or cases can be made out.
-    pub fn look(root: &Path) -> (Option<Self>, Vec<Fault>) {
-        layout::read(root)
+    pub fn look(root: &Path, remap: &Remap) -> (Option<Self>, Vec<Fault>) {
+        layout::read(root, remap)
     }
 
     /// SHA-256 over `dataset.json` semantics and every file's content, independent of where the folder stands.

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, Array4, ArrayView3, Axis};
 
-use super::{Case, DatasetError, room};
-use crate::volume::{self, Geometry, GridDifference, Header, NativeGrid};
+use super::{Case, DatasetError, Remap, room};
+use crate::volume::{self, Geometry, GridDifference, Header, Labels, NativeGrid};
 
 /// Two grids are one where no corner is further apart than this, in voxels. Headers written by different programs differ
 /// by 1e-8 to 1e-4 per entry (direction cosines with four decimals), which a volume multiplies by its size; a real
@@ -73,9 +73,20 @@ pub(super) fn headers(files: &[PathBuf], channels: usize) -> Result<Vec<Header>,
     Ok(headers)
 }
 
+/// Reads a label map with its values exchanged: what the rest of the program takes for what the file holds.
+///
+/// # Errors
+/// As [`volume::read_labels`].
+pub fn label_map(file: &Path, remap: &Remap) -> Result<Labels, DatasetError> {
+    let mut labels = volume::read_labels(file)?;
+    remap.apply(&mut labels.data);
+    Ok(labels)
+}
+
 /// Reads the label map of `case`, which must stand on `geometry` and hold only classes and the ignore label.
 pub(super) fn labels(
     case: &Case,
+    remap: &Remap,
     geometry: &Geometry,
     classes: usize,
     ignore: Option<u16>,
@@ -84,7 +95,7 @@ pub(super) fn labels(
     let image = case.images.first().map_or(Path::new(""), PathBuf::as_path);
     none(wrong_volumes(&case.label, &header, 1, 1))?;
     none(grids_differ(&case.label, &header.geometry, geometry, image))?;
-    let labels = volume::read_labels(&case.label)?;
+    let labels = label_map(&case.label, remap)?;
     none(unexpected_values(&case.label, &histogram(labels.data.view()), classes, ignore))?;
     Ok(labels.data)
 }
@@ -248,8 +259,10 @@ pub(super) fn unexpected_values(
         named.push(format!("{} more", unexpected.len() - 5));
     }
     let cure = match unexpected[..] {
-        [(value, _)] if classes == 2 && histogram[1] == 0 => format!("write the label map anew with {value} -> 1"),
-        _ => "name them under `labels` in dataset.json, or write the label map anew without them".to_string(),
+        [(value, _)] if classes == 2 && histogram[1] == 0 => {
+            format!("write `remap = {{ {value} = 1 }}` under [data], or the label map anew")
+        }
+        _ => "name them under `labels` in dataset.json, or exchange them by data.remap".to_string(),
     };
     Some(DatasetError::invalid(
         file,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::extent::Extent;
 use super::{CaseFigures, DEFAULT_TOLERANCE_MM, EvaluateError, LabelClass, Summary, case_figures, peak_bytes};
-use crate::dataset::{DEFAULT_MEMORY, parallel};
+use crate::dataset::{DEFAULT_MEMORY, Remap, parallel};
 use crate::files::read_at_most;
 use crate::memory::machine;
 use crate::volume::{self, GridDifference, Labels, VolumeError};
@@ -30,11 +30,13 @@ pub struct FolderOptions {
     pub classes: Option<Vec<LabelClass>>,
     /// Voxels of this label are left out; None takes it from the same `dataset.json`.
     pub ignore: Option<u16>,
+    /// What values of labels, not of predictions, become before they are compared.
+    pub remap: Remap,
 }
 
 impl Default for FolderOptions {
     fn default() -> Self {
-        Self { tolerance_mm: DEFAULT_TOLERANCE_MM, classes: None, ignore: None }
+        Self { tolerance_mm: DEFAULT_TOLERANCE_MM, classes: None, ignore: None, remap: Remap::default() }
     }
 }
 
@@ -55,7 +57,7 @@ pub fn evaluate_folders(
         return Err(EvaluateError::Tolerance(options.tolerance_mm));
     }
     let (pairs, without_prediction) = pair(predictions, labels)?;
-    let described = describe(labels);
+    let described = describe(labels).exchanged(&options.remap);
     let classes = options.classes.clone().unwrap_or(described.classes);
     let ignore = options.ignore.or(described.ignore);
     let done = AtomicUsize::new(0);
@@ -64,7 +66,7 @@ pub fn evaluate_folders(
     let costs: Vec<u64> = pairs.iter().map(|pair| cost(&pair.prediction).max(cost(&pair.label))).collect();
     let memory = machine::memory().available.map_or(DEFAULT_MEMORY, |free| free / 2);
     let cases = parallel::run(&costs, memory, |index| {
-        let figures = evaluate(&pairs[index], &classes, ignore, options.tolerance_mm)?;
+        let figures = evaluate(&pairs[index], &classes, ignore, options)?;
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, pairs.len());
         Ok::<_, EvaluateError>(figures)
     })?;
@@ -82,10 +84,11 @@ fn evaluate(
     pair: &Pair,
     classes: &[LabelClass],
     ignore: Option<u16>,
-    tolerance: f64,
+    options: &FolderOptions,
 ) -> Result<CaseFigures, EvaluateError> {
     let prediction = volume::read_labels(&pair.prediction)?;
-    let label = volume::read_labels(&pair.label)?;
+    let mut label = volume::read_labels(&pair.label)?;
+    options.remap.apply(&mut label.data);
     if let Some(difference) = prediction.geometry.difference(&label.geometry, GRID_TOLERANCE_VOXELS) {
         let difference = match difference {
             GridDifference::Size { a, b } => format!("{} voxels against {}", times(a), times(b)),
@@ -99,7 +102,15 @@ fn evaluate(
     refuse_too_large(&pair.label, &prediction, &label, ignore)?;
     let values: Vec<u16> = classes.iter().map(|class| class.class).collect();
     let spacing = crate::zyx(label.geometry.spacing());
-    Ok(case_figures(&pair.case, prediction.data.view(), label.data.view(), &values, ignore, spacing, tolerance))
+    Ok(case_figures(
+        &pair.case,
+        prediction.data.view(),
+        label.data.view(),
+        &values,
+        ignore,
+        spacing,
+        options.tolerance_mm,
+    ))
 }
 
 /// Bytes that comparing a label map with one of its size takes; 0 where its header cannot be read, which reading it will
@@ -210,6 +221,27 @@ fn case_name(name: &str) -> Option<&str> {
 struct Described {
     classes: Vec<LabelClass>,
     ignore: Option<u16>,
+}
+
+impl Described {
+    /// As they are after `remap`.
+    fn exchanged(self, remap: &Remap) -> Self {
+        let foreground = self.classes.iter().map(|class| (class.class, class.name.as_str()));
+        let named: Vec<_> = [(0, "background")]
+            .into_iter()
+            .chain(foreground)
+            .chain(self.ignore.map(|value| (value, "ignore")))
+            .collect();
+        let mut described = Self::default();
+        for (class, name) in remap.classes(&named) {
+            match name.as_str() {
+                "ignore" => described.ignore = Some(class),
+                _ if class != 0 => described.classes.push(LabelClass { class, name }),
+                _ => {}
+            }
+        }
+        described
+    }
 }
 
 /// Looks for a `dataset.json` beside the labels and one folder above. Names are a courtesy: where there is none, or

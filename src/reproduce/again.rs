@@ -55,7 +55,7 @@ pub fn again(
     tell_version(&record.manifest, observer);
     let mut config = Config::load(&options.run.join("config.toml"), &[])?;
     let folder = inputs::find(&record, &config, options.data.as_deref())?;
-    let (dataset, shown) = train::as_recorded(&folder, &record.manifest)?;
+    let (dataset, shown) = train::as_recorded(&folder, &config.experiment.data.remap, &record.manifest)?;
     inputs::verify(&record, &shown, dataset.contents_memoised(&default_root())?)?;
 
     let experiment = &mut config.experiment;

@@ -4,14 +4,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::TrainError;
+use super::held_out::HeldOut;
 use super::manifest::{LeftOut, Manifest};
 use super::names::Names;
 use super::session::{Event, Observer, Options};
 use crate::config::{Experiment, OnBadCase, resolve};
 use crate::dataset::check::{self, Finding};
 use crate::dataset::fingerprint::{self, Fingerprint};
+use crate::dataset::split::Patients;
 use crate::dataset::store::default_root;
-use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, Fault};
+use crate::dataset::{DEFAULT_MEMORY, Dataset, DatasetError, Fault, Remap};
 
 /// The dataset, opened and looked through.
 pub(super) struct Data {
@@ -23,6 +25,7 @@ pub(super) struct Data {
     pub cache: PathBuf,
     pub left_out: Vec<LeftOut>,
     pub names: Names,
+    pub held_out: HeldOut,
     /// `--max-time` counts from here, over all folds and seeds.
     pub deadline: Option<Instant>,
 }
@@ -34,7 +37,8 @@ impl Data {
     pub fn open(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Self, TrainError> {
         let deadline = options.max_time.and_then(|limit| Instant::now().checked_add(limit));
         let root = &options.dataset;
-        let (found, faults) = Dataset::look(root);
+        let split_file = HeldOut::read(&options.config)?;
+        let (found, faults) = Dataset::look(root, &options.config.experiment.data.remap);
         let names = match (options.anonymous_cases, &found) {
             (false, _) => Names::default(),
             (true, found) => {
@@ -49,7 +53,8 @@ impl Data {
         let cache = default_root();
         let opened = usable(found, faults, &options.config.experiment, &cache, &teller, stop);
         let (dataset, fingerprint, left_out) = opened.map_err(|error| names.hide_in(error))?;
-        Ok(Self { shown: names.shown(&dataset), dataset, fingerprint, cache, left_out, names, deadline })
+        let held_out = HeldOut::new(split_file, Patients::of(&dataset, &options.config.experiment.data.group));
+        Ok(Self { shown: names.shown(&dataset), dataset, fingerprint, cache, left_out, names, held_out, deadline })
     }
 }
 
@@ -57,15 +62,15 @@ impl Data {
 ///
 /// # Errors
 /// A folder that holds no such dataset, and faults of cases where the run left none out.
-pub(crate) fn as_recorded(root: &Path, manifest: &Manifest) -> Result<(Dataset, Dataset), DatasetError> {
-    let (found, faults) = Dataset::look(root);
+pub(crate) fn as_recorded(root: &Path, remap: &Remap, manifest: &Manifest) -> Result<(Dataset, Dataset), DatasetError> {
+    let (found, faults) = Dataset::look(root, remap);
     let names = match (manifest.anonymous_cases, &found) {
         (true, Some(dataset)) => Names::numbered(root, &dataset.cases, &check::findings(root, &faults)),
         _ => Names::default(),
     };
     let mut dataset = match found {
         Some(dataset) if !manifest.left_out_cases.is_empty() => dataset,
-        _ => Dataset::open(root)?,
+        _ => Dataset::open_as(root, remap)?,
     };
     dataset.cases.retain(|case| !manifest.left_out_cases.iter().any(|left| left.case == names.of(&case.id)));
     let shown = names.shown(&dataset);
@@ -89,7 +94,7 @@ pub(super) fn open_to_plan(
             }
         }
     }
-    let (found, faults) = Dataset::look(root);
+    let (found, faults) = Dataset::look(root, &experiment.data.remap);
     let teller = Teller { root, names: &Names::default(), observer: &Log };
     let (dataset, fingerprint, _) = usable(found, faults, experiment, &default_root(), &teller, stop)?;
     Ok((dataset, fingerprint))
@@ -165,7 +170,7 @@ impl Teller<'_> {
         let (cases, others) = (cases.join(", "), faults.len().saturating_sub(1));
         if others > 0 {
             for finding in check::findings(self.root, &faults) {
-                let Finding { case, file, field, problem, cure } = finding;
+                let Finding { case, file, field, problem, cure, .. } = finding;
                 let case = if case.is_empty() { String::new() } else { format!("{}: ", self.names.of(&case)) };
                 self.warn(format!("{case}{file}: {field}: {problem}; {cure}"));
             }

@@ -9,7 +9,7 @@ use super::TrainError;
 use crate::config::{Activations, Resolved};
 use crate::dataset::fingerprint::{Fingerprint, Intensities};
 use crate::dataset::prepare::Preparation;
-use crate::dataset::{Dataset, Region};
+use crate::dataset::{Dataset, Region, Remap};
 use crate::evaluate::Summary;
 use crate::files::{is_leftover, make_private, private_options, read_at_most, write_bytes_privately, write_privately};
 use crate::network::plan::NetworkPlan;
@@ -41,6 +41,9 @@ pub struct LoadedRun {
     /// What the network has an answer for in place of the classes; empty where it is these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<Region>,
+    /// What values of label maps became: `evaluate --remap` does the same.
+    #[serde(default, skip_serializing_if = "Remap::is_empty")]
+    pub remap: Remap,
     /// Axes (z, y, x) that training mirrored: those that averaging over mirrorings may use.
     pub mirror_axes: [bool; 3],
     /// Smallest and largest spacing trained on, mm, x, y, z.
@@ -68,6 +71,7 @@ impl LoadedRun {
             classes: dataset.classes.clone(),
             ignore: dataset.ignore,
             regions: dataset.regions.clone(),
+            remap: dataset.remap.clone(),
             mirror_axes: if augment.enabled { augment.mirror.allowed() } else { [false; 3] },
             spacing_range: [extreme(f64::min), extreme(f64::max)],
             intensities: fingerprint.intensities.clone(),

@@ -4,10 +4,11 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use super::held_out::SplitRecord;
 use super::session::Options;
-use crate::config::{Auto, NormDecision, OnBadCase, Resolved};
-use crate::dataset::split::Split;
-use crate::dataset::{Contents, Dataset, VolumeDigests};
+use crate::config::{Auto, NormDecision, OnBadCase, Resolved, SplitBy};
+use crate::dataset::split::{self, Split};
+use crate::dataset::{Contents, Dataset, Remap, VolumeDigests};
 use crate::files::sha256_hex;
 
 /// Written at the start, again at the end with the digest of the weights.
@@ -32,6 +33,12 @@ pub struct Manifest {
     pub config_sha256: String,
     pub data_sha256: String,
     pub split_sha256: String,
+    /// What values of label maps became.
+    #[serde(default, skip_serializing_if = "Remap::is_empty")]
+    pub remap: Remap,
+    /// By what rule cases are held out.
+    #[serde(default)]
+    pub split: SplitRecord,
     /// SHA-256 of the file of every volume of the dataset, by case and channel.
     #[serde(default)]
     pub volumes_sha256: VolumeDigests,
@@ -74,8 +81,14 @@ pub struct LeftOut {
 }
 
 /// Keys that came after the first digests, at their defaults: a digest is what it was before there were such keys.
-const LATER_KEYS: [&str; 4] =
-    ["kind = \"plain\"\n", "split_seed = \"auto\"\n", "on_bad_case = \"stop\"\n", "batch_dice = false\n"];
+const LATER_KEYS: [&str; 6] = [
+    "kind = \"plain\"\n",
+    "split = \"nnunet\"\n",
+    "split_seed = \"auto\"\n",
+    "group = \"\"\n",
+    "on_bad_case = \"stop\"\n",
+    "batch_dice = false\n",
+];
 
 /// Ids of the cases that indices stand for.
 pub fn ids(dataset: &Dataset, cases: &[usize]) -> Vec<String> {
@@ -100,8 +113,11 @@ pub fn config_sha256(resolved: &Resolved) -> Result<String, TrainError> {
     }
     // Which cases are used, and which are held out, is in digests of their own.
     experiment.data.on_bad_case = OnBadCase::Stop;
-    if experiment.split_seed() == experiment.train.seed {
+    if experiment.split_seed() == split::SEED {
         experiment.data.split_seed = Auto::Auto;
+    }
+    if let SplitBy::File(_) = experiment.data.split {
+        experiment.data.split = SplitBy::File("of the run".into());
     }
     let mut text = experiment.to_toml().map_err(|error| {
         TrainError::run("config.toml", error.to_string(), "report this: a resolved configuration must be writable")
@@ -148,6 +164,8 @@ impl Manifest {
             config_sha256: config_sha256(resolved)?,
             data_sha256: contents.digest.clone(),
             split_sha256,
+            remap: dataset.remap.clone(),
+            split: SplitRecord::default(),
             volumes_sha256: volumes,
             dataset_from_run: None,
             start_weights_sha256: None,

@@ -82,6 +82,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::check::Severity;
 
     #[test]
     fn numbers_follow_the_order_of_ids_and_sentences_lose_their_names() {
@@ -91,6 +92,7 @@ mod tests {
             label: format!("/data/labelsTr/{id}.nii.gz").into(),
         };
         let fault = Finding {
+            severity: Severity::Fault,
             case: "lost".into(),
             file: "labelsTr/lost.nii.gz".into(),
             field: "label".into(),

@@ -78,6 +78,14 @@ impl Loop<'_> {
                 cure,
             ));
         }
+        if self.previous().is_some_and(|manifest| manifest.split_sha256 != self.manifest.split_sha256) {
+            let cure = "bring back the file of data.split (or dataset.json's groups) as it was, or start another run with --run";
+            return Err(TrainError::run(
+                self.folder.path(),
+                "other cases are held out than when the run was started",
+                cure,
+            ));
+        }
         saved.restore_weights(&mut self.network, &path)?;
         if saved.state.finished {
             let mean_dice = self.previous().and_then(|manifest| manifest.mean_dice);

@@ -6,6 +6,7 @@ use std::time::Duration;
 pub(super) use super::data::Data;
 use super::folder::{LoadedRun, RunFolder, Series};
 use super::folds::{self, FoldsSummary};
+use super::held_out::SPLIT_FILE;
 use super::manifest::{Manifest, config_sha256, way};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
@@ -15,8 +16,8 @@ use super::seeds::{self, SeedsSummary};
 use super::step::StepSettings;
 use super::validation::ValidationResult;
 use super::{Samples, TrainError, checkpoint};
-use crate::config::{Activations, Auto, Config, ConfigError, Device, Fold, Resolved, resolve};
-use crate::dataset::split::{Split, split};
+use crate::config::{Activations, Auto, Config, ConfigError, Device, Fold, Resolved, SplitBy, resolve};
+use crate::dataset::split::Split;
 use crate::dataset::store::Store;
 use crate::dataset::{DEFAULT_MEMORY, DatasetError};
 use crate::memory::fit::Fit;
@@ -172,8 +173,8 @@ fn one_or_each_fold(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     let experiment = &options.config.experiment;
-    let count = experiment.data.folds;
-    if !options.each_fold || data.dataset.cases.len() < count {
+    let count = data.held_out.folds(experiment);
+    if !options.each_fold || (data.dataset.cases.len() < count && !data.held_out.by_file()) {
         RunFolder::refuse_existing(&options.run, options.resume)?;
         return fold(options, &options.run, data, experiment.data.fold, observer, stop);
     }
@@ -198,12 +199,16 @@ pub(super) fn fold(
     }
     let device = crate::device::open(options.device).map_err(|problem| wrong(path, problem))?;
     crate::device::check_type(&device, options.device, resolved.activations).map_err(|problem| wrong(path, problem))?;
-    let ids: Vec<&str> = dataset.cases.iter().map(|case| case.id.as_str()).collect();
     let number = match fold {
         Fold::One(number) => Some(number),
         Fold::All => None,
     };
-    let split = split(&ids, resolved.experiment.data.folds, number, resolved.experiment.split_seed());
+    let (split, record) = data.held_out.split(data, &resolved.experiment, number, observer)?;
+    let split_file = data.held_out.file(data);
+    if split_file.is_some() {
+        // The run has a copy, so that it can be repeated wherever it lies.
+        resolved.experiment.data.split = SplitBy::File(SPLIT_FILE.to_owned());
+    }
     if let Some((_, room)) = &levers {
         let validated = split.validation.iter().map(|case| &shown.cases[*case]);
         let files = validated.map(|case| (case.id.as_str(), case.images.as_slice()));
@@ -241,6 +246,7 @@ pub(super) fn fold(
 
     let folder = RunFolder::take(path, options.resume)?;
     let mut manifest = Manifest::new(options, &resolved, shown, store.contents(), &split, network.parameter_count())?;
+    manifest.split = record;
     manifest.left_out_cases.clone_from(&data.left_out);
     manifest.dataset_from_run = way(path, &options.dataset, &experiment.data.dataset);
     manifest.start_weights_sha256 = start_weights_sha256;
@@ -291,6 +297,9 @@ pub(super) fn fold(
         && let Some(outcome) = run.resume()?
     {
         return Ok(outcome);
+    }
+    if let Some(file) = split_file {
+        run.folder.write(SPLIT_FILE, &file)?;
     }
     run.begin(&LoadedRun::new(&resolved, dataset, fingerprint, split.validates_on_training_cases))?;
     on_worker(|| run.steps())

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use crate::dataset::{Case, Dataset};
+use crate::dataset::{Case, Dataset, label_map};
 use crate::evaluate::{self, CaseFigures, ClassFigures, ClassOfCase, DEFAULT_TOLERANCE_MM, LabelClass, Summary};
 use crate::predict::Predictor;
 use crate::predict::postprocess::{self, CaseDice};
-use crate::volume::{self, planes::Storage};
+use crate::volume::planes::Storage;
 
 /// Mean Dice of one foreground class over the validation cases that have it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ pub struct Looked {
 /// Files that cannot be read.
 pub fn case(predictor: &Predictor, dataset: &Dataset, case: &Case, with_surfaces: bool) -> Result<Looked, TrainError> {
     let mut prediction = predictor.labels(&case.images)?;
-    let label = volume::read_labels(&case.label).map_err(crate::dataset::DatasetError::from)?;
+    let label = label_map(&case.label, &dataset.remap)?;
     let classes: Vec<u16> = (1..dataset.classes.len() as u16).collect();
     let spacing = crate::zyx(label.geometry.spacing());
     let (found, truth) = (prediction.labels.view(), label.data.view());

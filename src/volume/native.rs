@@ -1,8 +1,10 @@
 //! The grid a file has, and what a label map written on it carries over.
-use super::Geometry;
+use std::path::Path;
+
 use super::fields::{Placement, Version};
 use super::header::version_for;
-use super::orientation::Axes;
+use super::orientation::{self, Axes};
+use super::{Geometry, GridDifference};
 
 /// The file's own grid and the header fields that a label map written on it must carry over: size, order and
 /// direction of the axes, pixdim, qform, sform, units and the version of the format.
@@ -37,6 +39,27 @@ impl NativeGrid {
                 srow: geometry.affine,
             },
         }
+    }
+
+    /// Where the file's axes i, j, k run to, as in `LPS`.
+    pub fn orientation(&self) -> String {
+        let letter =
+            |axis: usize| [["R", "L"], ["A", "P"], ["S", "I"]][self.axes.to[axis]][usize::from(self.axes.flip[axis])];
+        (0..3).map(letter).collect()
+    }
+
+    /// How far the qform puts the volume from where the sform does, where the header has both and their corners are more
+    /// than `tolerance` voxels apart. A qform that says nothing sensible counts for none.
+    pub fn forms_apart(&self, tolerance: f64) -> Option<GridDifference> {
+        let qform = Placement { sform_code: 0, ..self.placement.clone() };
+        if self.placement.sform_code <= 0 || qform.qform_code <= 0 {
+            return None;
+        }
+        let grid = |placement: &Placement| {
+            let affine = orientation::affine(Path::new(""), placement, self.rank.min(3)).ok()?;
+            Some(Geometry { size: self.size, affine })
+        };
+        grid(&self.placement)?.difference(&grid(&qform)?, tolerance)
     }
 
     /// Voxels along the file's own axes i, j, k.

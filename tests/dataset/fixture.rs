@@ -1,8 +1,12 @@
 //! Small datasets written by formula, for the tests of datasets and of the prepared store.
 #![allow(dead_code, reason = "each test program uses its part")]
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use ndarray::Array3;
 use voxfit::volume::{self, Geometry, NativeGrid};
 
@@ -140,6 +144,16 @@ pub fn write_4d(path: &Path, channels: &[Array3<f32>], spacing: [f64; 3]) {
     }
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
+}
+
+/// Rewrites the bytes of a `.nii.gz`, packed less than before.
+pub fn edit(path: &Path, edit: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = Vec::new();
+    GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+    edit(&mut bytes);
+    let mut packed = GzEncoder::new(Vec::new(), Compression::none());
+    packed.write_all(&bytes).unwrap();
+    fs::write(path, packed.finish().unwrap()).unwrap();
 }
 
 /// The folder of real volumes with this dataset, or None, said on the screen.

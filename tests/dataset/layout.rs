@@ -88,7 +88,7 @@ fn a_broken_description_is_refused_with_its_field_and_a_cure() {
         (|d| d["labels"] = json!({"1": "a", "2": "b"}), &["value 0 has no name", "add the background as label 0"]),
         (
             |d| d["labels"] = json!({"0": "z", "2": "a", "3": "b"}),
-            &["0, 2, 3 are not consecutive", "0 -> 0, 2 -> 1, 3 -> 2"],
+            &["0, 2, 3 are not consecutive", "write `remap = { 2 = 1, 3 = 2 }` under [data]"],
         ),
         (|d| d["labels"] = json!({"0": "z", "1": "a", "2": "a"}), &["are not two classes"]),
         (|d| d["labels"] = json!({"0": "z", "1": 1}), &["labels.0", "is no label"]),

@@ -59,6 +59,8 @@ fn dataset() -> (Dataset, Fingerprint) {
         ignore: None,
         regions: Vec::new(),
         cases: vec![case("1"), case("2")],
+        groups: Default::default(),
+        remap: Default::default(),
     };
     let intensities = Intensities {
         mean: 1.0,
@@ -73,6 +75,7 @@ fn dataset() -> (Dataset, Fingerprint) {
         spacings: vec![[1.0, 1.5, 2.0], [0.01, 100.0, 3.0]],
         sizes: vec![[100, 120, 80], [1, 3000, 7]],
         median_relative_size_after_crop: 1.0,
+        classes: vec![vec![1]; 2],
         intensities: vec![intensities],
     };
     (dataset, fingerprint)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use voxfit::config::{Auto, Config, Device, Override};
+use voxfit::config::{Auto, Config, Device, Override, SplitBy};
 use voxfit::train::{Plan, PlanOptions};
 
 use super::{Exit, arguments, interrupt, terminal};
@@ -84,6 +84,13 @@ impl PlanArgs {
         let absolute = Path::new(&config.experiment.data.dataset).is_absolute();
         if !named || !(absolute || config.experiment.data.dataset.starts_with("${")) {
             config.experiment.data.dataset = folder.to_string_lossy().into_owned();
+        }
+        // What is written by -o stands elsewhere.
+        if let (Some(file), SplitBy::File(written)) = (config.split_file()?, &config.experiment.data.split)
+            && !written.starts_with("${")
+        {
+            let file = file.canonicalize().with_context(|| format!("{}: cannot be opened", file.display()))?;
+            config.experiment.data.split = SplitBy::File(file.to_string_lossy().into_owned());
         }
         Ok(PlanOptions { config, dataset: self.dataset.clone(), probe: self.probe })
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Folder, regions};
-use crate::dataset::Region;
+use crate::dataset::{Region, Remap};
 
 /// What a description says of label values.
 pub(super) struct Classes {
@@ -27,7 +27,12 @@ fn number(text: &str) -> Option<u16> {
 
 /// The classes of `description`; `None`, with the fault in `folder`, where they cannot be used. `order` has the names under
 /// `labels` as they were written.
-pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>, order: &[String]) -> Option<Classes> {
+pub(super) fn read(
+    folder: &mut Folder<'_>,
+    description: &Map<String, Value>,
+    order: &[String],
+    remap: &Remap,
+) -> Option<Classes> {
     const CURE: &str = "write it as {\"0\": \"background\", \"1\": \"liver\"} or as {\"background\": 0, \"liver\": 1}";
     let Some(Value::Object(labels)) = description.get("labels") else {
         let problem = if description.contains_key("labels") { "is no table" } else { "is missing" };
@@ -35,7 +40,7 @@ pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>, or
         return None;
     };
     if labels.values().any(Value::is_array) {
-        return regions::read(folder, description, labels, order);
+        return regions::read(folder, description, labels, order, remap);
     }
     let by_value = description.get("labels").is_some_and(is_by_value);
     let mut named: Vec<(u16, &str)> = Vec::with_capacity(labels.len());
@@ -64,6 +69,17 @@ pub(super) fn read(folder: &mut Folder<'_>, description: &Map<String, Value>, or
             "labels",
             format!("{first:?} = {a} and {second:?} = {b} are not two classes"),
             "give every class its own name and its own value",
+        );
+        return None;
+    }
+    let exchanged = remap.classes(&named);
+    let mut named: Vec<(u16, &str)> = exchanged.iter().map(|(value, name)| (*value, name.as_str())).collect();
+    if let Some((from, to)) = remap.astray(&named.iter().map(|(value, _)| *value).collect()) {
+        let classes = named.iter().map(|(value, name)| format!("{value} {name:?}")).collect::<Vec<_>>().join(", ");
+        folder.fault(
+            "labels",
+            format!("data.remap makes {from} {to}, which is no class once values are exchanged: {classes}"),
+            "name the values under `labels` as the label maps hold them, and exchange them for classes",
         );
         return None;
     }
@@ -98,12 +114,13 @@ fn consecutive(folder: &mut Folder<'_>, named: &[(u16, &str)]) -> Option<()> {
         return None;
     }
     if !values().enumerate().all(|(index, value)| index == usize::from(value)) {
-        let remap = named.iter().enumerate().map(|(index, (value, _))| format!("{value} -> {index}")).collect();
+        let moved = named.iter().enumerate().filter(|(index, (value, _))| usize::from(*value) != *index);
+        let remap = moved.map(|(index, (value, _))| format!("{value} = {index}")).collect();
         let names = named.iter().enumerate().map(|(index, (_, name))| format!("{index} = {name:?}")).collect();
         folder.fault(
             "labels",
             format!("{} are not consecutive from 0", listed(values().map(|value| value.to_string()).collect())),
-            format!("write the label maps anew with {} and the labels as {}", listed(remap), listed(names)),
+            format!("write `remap = {{ {} }}` under [data], for the classes {}", listed(remap), listed(names)),
         );
         return None;
     }

@@ -1,4 +1,5 @@
 //! `dataset.json` in MSD and nnU-Net v2 form.
+mod groups;
 mod labels;
 mod msd;
 mod nnunet;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use self::labels::Classes;
-use super::{Case, Channel, Dataset, DatasetError, Fault};
+use super::{Case, Channel, Dataset, DatasetError, Fault, Remap};
 use crate::files::read_at_most;
 use crate::shown::short;
 
@@ -59,10 +60,10 @@ impl Folder<'_> {
 
 /// Reads the description in `root` and looks for the files it names. The dataset holds the cases whose files are all
 /// there; it is `None` where its channels, its classes or its cases cannot be made out. Without a fault it is complete.
-pub(super) fn read(root: &Path) -> (Option<Dataset>, Vec<Fault>) {
+pub(super) fn read(root: &Path, remap: &Remap) -> (Option<Dataset>, Vec<Fault>) {
     let mut folder = Folder { root, json: root.join(DESCRIPTION), faults: Vec::new() };
     let dataset = match description(&folder.json) {
-        Ok((description, labels)) => describe(&mut folder, &description, &labels),
+        Ok((description, labels)) => describe(&mut folder, &description, &labels, remap),
         Err(error) => {
             folder.case_fault("", error);
             None
@@ -97,9 +98,14 @@ fn description(json: &Path) -> Result<(Map<String, Value>, Vec<String>), Dataset
     Ok((description, regions::names_in_order(text)))
 }
 
-fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>, order: &[String]) -> Option<Dataset> {
+fn describe(
+    folder: &mut Folder<'_>,
+    description: &Map<String, Value>,
+    order: &[String],
+    remap: &Remap,
+) -> Option<Dataset> {
     let has = |key: &str| description.contains_key(key);
-    let classes = labels::read(folder, description, order);
+    let classes = labels::read(folder, description, order, remap);
     let by_value = description.get("labels").is_some_and(labels::is_by_value);
     // Keys of both kinds occur together in converted datasets: the labels' direction and the list of cases decide.
     let is_msd = has("training") && (by_value || !has("channel_names"));
@@ -121,6 +127,7 @@ fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>, order: &[
     cases.sort_by(|a, b| a.id.cmp(&b.id));
     refuse_equal_ids(folder, &mut cases);
     let Classes { names: classes, ignore, regions } = classes;
+    let groups = groups::read(folder, description);
     Some(Dataset {
         root: folder.root.to_path_buf(),
         name: name(folder.root, description),
@@ -129,6 +136,8 @@ fn describe(folder: &mut Folder<'_>, description: &Map<String, Value>, order: &[
         ignore,
         regions,
         cases,
+        groups,
+        remap: remap.clone(),
     })
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::labels::Classes;
 use super::{Folder, too_long};
-use crate::dataset::Region;
+use crate::dataset::{Region, Remap};
 
 const ORDER: &str = "regions_class_order";
 
@@ -53,13 +53,14 @@ pub(super) fn read(
     description: &Map<String, Value>,
     labels: &Map<String, Value>,
     order: &[String],
+    remap: &Remap,
 ) -> Option<Classes> {
     let (mut regions, mut ignore) = (Vec::new(), None);
     for name in order {
         if too_long(folder, "labels", name) {
             return None;
         }
-        let Some(values) = labels.get(name).and_then(values) else {
+        let Some(values) = labels.get(name).and_then(|value| values(value, remap)) else {
             let cure = "write a label value or a list of them, as in [1, 2, 3]";
             folder.fault(format!("labels.{name}"), "is neither a label nor a list of labels from 0 to 65535", cure);
             return None;
@@ -82,7 +83,7 @@ pub(super) fn read(
         folder.fault("labels", "name no class besides the background", "add the classes that the label maps hold");
         return None;
     }
-    paint(folder, description, &mut regions)?;
+    paint(folder, description, &mut regions, remap)?;
     let highest = regions.iter().flat_map(|region| &region.values).copied().max().unwrap_or(0);
     let named = |value: u16| regions.iter().any(|region| region.holds(value));
     if let Some(gap) = (1..highest).find(|value| !named(*value)) {
@@ -101,20 +102,26 @@ pub(super) fn read(
     Some(Classes { names, ignore, regions })
 }
 
-/// Ascending, each once; not empty.
-fn values(value: &Value) -> Option<Vec<u16>> {
+/// What the values become as they are read, ascending, each once; not empty.
+fn values(value: &Value, remap: &Remap) -> Option<Vec<u16>> {
     let number = |value: &Value| value.as_u64().and_then(|value| u16::try_from(value).ok());
     let mut values = match value {
         Value::Array(values) => values.iter().map(number).collect::<Option<Vec<u16>>>()?,
         value => vec![number(value)?],
     };
+    values.iter_mut().for_each(|value| *value = remap.of(*value));
     values.sort_unstable();
     values.dedup();
     (!values.is_empty()).then_some(values)
 }
 
 /// Gives each region its value of [`ORDER`].
-fn paint(folder: &mut Folder<'_>, description: &Map<String, Value>, regions: &mut [Region]) -> Option<()> {
+fn paint(
+    folder: &mut Folder<'_>,
+    description: &Map<String, Value>,
+    regions: &mut [Region],
+    remap: &Remap,
+) -> Option<()> {
     let names: Vec<&str> = regions.iter().map(|region| region.name.as_str()).collect();
     let Some(order) = description.get(ORDER).and_then(Value::as_array) else {
         let problem = if description.contains_key(ORDER) { "is no list" } else { "is missing" };
@@ -128,7 +135,8 @@ fn paint(folder: &mut Folder<'_>, description: &Map<String, Value>, regions: &mu
         return None;
     }
     for (region, value) in regions.iter_mut().zip(order) {
-        match value.as_u64().and_then(|value| u16::try_from(value).ok()).filter(|value| region.holds(*value)) {
+        let painted = value.as_u64().and_then(|value| u16::try_from(value).ok()).map(|value| remap.of(value));
+        match painted.filter(|value| region.holds(*value)) {
             Some(value) => region.paint = value,
             None => {
                 let problem = format!("{value} is no label of region {:?}", region.name);

@@ -8,7 +8,7 @@ use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::read::{self, Raw};
-use super::{Case, DatasetError, room};
+use super::{Case, DatasetError, Remap, room};
 use crate::volume::mask::Mask;
 use crate::volume::normalise::{self, Normalisation};
 use crate::volume::{NativeGrid, resample};
@@ -74,8 +74,22 @@ pub fn case(
     ignore: Option<u16>,
     preparation: &Preparation,
 ) -> Result<(Array4<f32>, Array3<u16>), DatasetError> {
+    remapped_case(case, &Remap::default(), classes, ignore, preparation)
+}
+
+/// [`case`] with the values of its label map exchanged.
+///
+/// # Errors
+/// As [`case`].
+pub fn remapped_case(
+    case: &Case,
+    remap: &Remap,
+    classes: usize,
+    ignore: Option<u16>,
+    preparation: &Preparation,
+) -> Result<(Array4<f32>, Array3<u16>), DatasetError> {
     let raw = read::channels(&case.images, preparation.normalisation.len())?;
-    let labels = read::labels(case, &raw.geometry, classes, ignore)?;
+    let labels = read::labels(case, remap, &raw.geometry, classes, ignore)?;
     let image = case.images.first().map_or(Path::new(""), PathBuf::as_path);
     let PreparedImage { data, origin } = prepare(raw, preparation, image)?;
     let cropped = crop(labels.view(), origin.crop_start, origin.crop_size);

@@ -125,7 +125,8 @@ impl Store {
                 }
                 let index = todo[position];
                 let case = &dataset.cases[index];
-                let (image, labels) = prepare::case(case, dataset.classes.len(), dataset.ignore, preparation)?;
+                let (classes, ignore) = (dataset.classes.len(), dataset.ignore);
+                let (image, labels) = prepare::remapped_case(case, &dataset.remap, classes, ignore, preparation)?;
                 write::case(&path(index), &key, &case.id, image, &labels, dataset.ignore)?;
                 done.fetch_add(1, Ordering::SeqCst);
                 report();
