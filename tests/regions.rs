@@ -59,6 +59,26 @@ fn regions_are_trained_validated_and_painted() {
     assert_eq!(volume::read_labels(&lab.path("q/phantom_001.nii.gz")).unwrap().data, labels);
 }
 
+/// `evaluate` finds the regions in the description beside the labels, and the figures that the training had.
+#[test]
+fn evaluate_is_of_regions_too() {
+    let lab = lab();
+    lab.done(&["train", "c.toml", "--run", "a"]);
+    let held_out = lab.json("a/manifest.json")["validation_cases"].clone();
+    for case in held_out.as_array().unwrap().iter().map(|case| case.as_str().unwrap()) {
+        let image = format!("data/imagesTr/{case}.nii.gz");
+        lab.done(&["predict", "a", &image, "-o", "p", "--no-postprocessing"]);
+    }
+    lab.done(&["evaluate", "p", "data/labelsTr", "--json", "f.json"]);
+    let (found, expected) = (lab.json("f.json"), lab.json("a/validation/summary.json"));
+    assert_eq!(found["cases"].as_array().unwrap().len(), held_out.as_array().unwrap().len());
+    for key in ["foreground_mean", "cases"] {
+        assert_eq!(found[key], expected[key]);
+    }
+    let name = |summary: &Value, at: usize| summary["classes"][at]["name"].clone();
+    assert_eq!((name(&found, 0), name(&found, 1)), (json!("whole"), json!("core")));
+}
+
 /// A region's figures are those of its voxels, whatever they were painted with.
 #[test]
 fn figures_are_of_regions() {

@@ -70,6 +70,11 @@ pub struct Dataset {
     pub remap: Remap,
 }
 
+/// What [`evaluate`](crate::evaluate) asks of a description: its regions and its ignore label.
+pub(crate) fn regions_of(text: &[u8], remap: &Remap) -> Option<(Vec<Region>, Option<u16>)> {
+    layout::regions_of(text, remap)
+}
+
 impl Dataset {
     /// What the network has an answer for: the regions, else every label value, background among them.
     pub fn outputs(&self) -> usize {

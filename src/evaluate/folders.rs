@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 
 use super::extent::Extent;
-use super::{CaseFigures, DEFAULT_TOLERANCE_MM, EvaluateError, LabelClass, Summary, case_figures, peak_bytes};
-use crate::dataset::{DEFAULT_MEMORY, Remap, parallel};
+use super::{
+    CaseFigures, DEFAULT_TOLERANCE_MM, EvaluateError, LabelClass, Summary, case_figures, peak_bytes, region_figures,
+};
+use crate::dataset::{DEFAULT_MEMORY, Region, Remap, parallel, regions_of};
 use crate::files::read_at_most;
 use crate::memory::machine;
 use crate::volume::{self, GridDifference, Labels, VolumeError};
@@ -57,7 +59,8 @@ pub fn evaluate_folders(
         return Err(EvaluateError::Tolerance(options.tolerance_mm));
     }
     let (pairs, without_prediction) = pair(predictions, labels)?;
-    let described = describe(labels).exchanged(&options.remap);
+    let described = describe(labels, &options.remap);
+    let regions = if options.classes.is_some() { Vec::new() } else { described.regions };
     let classes = options.classes.clone().unwrap_or(described.classes);
     let ignore = options.ignore.or(described.ignore);
     let done = AtomicUsize::new(0);
@@ -66,7 +69,7 @@ pub fn evaluate_folders(
     let costs: Vec<u64> = pairs.iter().map(|pair| cost(&pair.prediction).max(cost(&pair.label))).collect();
     let memory = machine::memory().available.map_or(DEFAULT_MEMORY, |free| free / 2);
     let cases = parallel::run(&costs, memory, |index| {
-        let figures = evaluate(&pairs[index], &classes, ignore, options)?;
+        let figures = evaluate(&pairs[index], &classes, &regions, ignore, options)?;
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, pairs.len());
         Ok::<_, EvaluateError>(figures)
     })?;
@@ -83,6 +86,7 @@ struct Pair {
 fn evaluate(
     pair: &Pair,
     classes: &[LabelClass],
+    regions: &[Region],
     ignore: Option<u16>,
     options: &FolderOptions,
 ) -> Result<CaseFigures, EvaluateError> {
@@ -102,15 +106,11 @@ fn evaluate(
     refuse_too_large(&pair.label, &prediction, &label, ignore)?;
     let values: Vec<u16> = classes.iter().map(|class| class.class).collect();
     let spacing = crate::zyx(label.geometry.spacing());
-    Ok(case_figures(
-        &pair.case,
-        prediction.data.view(),
-        label.data.view(),
-        &values,
-        ignore,
-        spacing,
-        options.tolerance_mm,
-    ))
+    let (found, truth, tolerance) = (prediction.data.view(), label.data.view(), options.tolerance_mm);
+    Ok(match regions {
+        [] => case_figures(&pair.case, found, truth, &values, ignore, spacing, tolerance),
+        _ => region_figures(&pair.case, found, truth, regions, ignore, spacing, Some(tolerance)),
+    })
 }
 
 /// Bytes that comparing a label map with one of its size takes; 0 where its header cannot be read, which reading it will
@@ -221,6 +221,8 @@ fn case_name(name: &str) -> Option<&str> {
 struct Described {
     classes: Vec<LabelClass>,
     ignore: Option<u16>,
+    /// Where figures are of regions: then classes are their numbers.
+    regions: Vec<Region>,
 }
 
 impl Described {
@@ -246,13 +248,18 @@ impl Described {
 
 /// Looks for a `dataset.json` beside the labels and one folder above. Names are a courtesy: where there is none, or
 /// none that can be read, figures are the same and classes go by their value.
-fn describe(labels: &Path) -> Described {
+fn describe(labels: &Path, remap: &Remap) -> Described {
     let folder = if labels.is_dir() { Some(labels) } else { labels.parent() };
     let mut folders = folder.into_iter().chain(folder.and_then(Path::parent));
     folders
         .find_map(|folder| {
             let bytes = read_at_most(&folder.join("dataset.json"), MAX_DESCRIPTION).ok()?;
-            Some(described(&serde_json::from_slice(&bytes).ok()?))
+            if let Some((regions, ignore)) = regions_of(&bytes, remap) {
+                let named = (1..=u16::MAX).zip(&regions);
+                let classes = named.map(|(class, region)| LabelClass { class, name: region.name.clone() }).collect();
+                return Some(Described { classes, ignore, regions });
+            }
+            Some(described(&serde_json::from_slice(&bytes).ok()?).exchanged(remap))
         })
         .unwrap_or_default()
 }
@@ -326,9 +333,9 @@ mod tests {
     fn classes_are_read_in_both_layouts() {
         let classes = [LabelClass { class: 1, name: "liver".into() }, LabelClass { class: 2, name: "spleen".into() }];
         let decathlon = serde_json::json!({"labels": {"0": "background", "2": "spleen", "1": "liver"}});
-        assert_eq!(described(&decathlon), Described { classes: classes.to_vec(), ignore: None });
+        assert_eq!(described(&decathlon), Described { classes: classes.to_vec(), ..Described::default() });
         let nnunet = serde_json::json!({"labels": {"background": 0, "spleen": 2, "liver": 1, "ignore": 3}});
-        assert_eq!(described(&nnunet), Described { classes: classes.to_vec(), ignore: Some(3) });
+        assert_eq!(described(&nnunet), Described { classes: classes.to_vec(), ignore: Some(3), regions: Vec::new() });
         assert_eq!(described(&serde_json::json!([1])), Described::default());
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use self::labels::Classes;
-use super::{Case, Channel, Dataset, DatasetError, Fault, Remap};
+use super::{Case, Channel, Dataset, DatasetError, Fault, Region, Remap};
 use crate::files::read_at_most;
 use crate::shown::short;
 
@@ -70,6 +70,16 @@ pub(super) fn read(root: &Path, remap: &Remap) -> (Option<Dataset>, Vec<Fault>) 
         }
     };
     (dataset, folder.faults)
+}
+
+/// The regions that a description (its text) names, with values as they are after `remap`, and the ignore label; `None` where
+/// it names none, or none that can be used.
+pub(super) fn regions_of(text: &[u8], remap: &Remap) -> Option<(Vec<Region>, Option<u16>)> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let description: Map<String, Value> = serde_json::from_slice(text).ok()?;
+    let mut folder = Folder { root: Path::new(""), json: PathBuf::new(), faults: Vec::new() };
+    let found = labels::read(&mut folder, &description, &regions::names_in_order(text), remap)?;
+    (!found.regions.is_empty()).then_some((found.regions, found.ignore))
 }
 
 /// The description, and the names under `labels` in the order in which they were written: that of regions counts.
