@@ -4,7 +4,7 @@
 //! permuting and flipping axes only; data is `[z, y, x]`. [`NativeGrid`] remembers how the file had it, so that a
 //! label map is written back on the file's own grid.
 //!
-//! NIfTI-1 and NIfTI-2, `.nii` and gzip (told by content), either byte order, every type of one real number per
+//! NIfTI-1 and NIfTI-2, one file or a pair of `.hdr` and `.img`, plain or gzip (told by content), either byte order, every type of one real number per
 //! voxel. Positions are in mm: where a header says metres or micrometres they are converted. Every number of a
 //! header is checked, and the size it asks for compared with the file's length, before anything is allocated.
 mod error;
@@ -16,6 +16,7 @@ pub mod mask;
 mod native;
 pub mod normalise;
 mod orientation;
+mod pair;
 pub mod planes;
 mod read;
 pub mod resample;
@@ -31,6 +32,7 @@ pub use error::VolumeError;
 pub use framed::Framed;
 pub use geometry::{Geometry, GridDifference};
 pub use native::NativeGrid;
+pub use pair::{files_of, pair_stem};
 use read::Volume;
 use scalar::Scalar;
 pub use write::Boxes;

@@ -5,6 +5,7 @@ use ndarray::{Array4, ArrayView3, Axis, s};
 
 use super::error::VolumeError;
 use super::header::Checked;
+use super::pair::Pair;
 use super::source::Source;
 
 /// Voxels decoded at a time.
@@ -17,14 +18,21 @@ pub(super) type Converted<T> = Result<T, (String, &'static str)>;
 
 /// A file whose header has been read and checked.
 pub(super) struct Volume {
+    /// What holds the voxels.
     source: Source,
     pub(super) header: Checked,
 }
 
 impl Volume {
     pub(super) fn open(path: &Path) -> Result<Self, VolumeError> {
+        // That the file is not there is said before what is not beside it.
         let mut source = Source::open(path)?;
-        let header = Checked::read(&mut source)?;
+        let Some(Pair { header, voxels }) = Pair::of(path)? else {
+            let header = Checked::read(&mut source, None)?;
+            return Ok(Self { source, header });
+        };
+        let (mut head, source) = (Source::open(&header)?, Source::open(&voxels)?);
+        let header = Checked::read(&mut head, Some(&source))?;
         Ok(Self { source, header })
     }
 

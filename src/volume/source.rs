@@ -32,7 +32,12 @@ impl Source {
         let metadata = fs::metadata(path).map_err(io)?;
         if !metadata.is_file() {
             let what = if metadata.is_dir() { "a folder" } else { "not a regular file" };
-            return Err(VolumeError::invalid(path, "file", format!("it is {what}"), "name a .nii or .nii.gz file"));
+            return Err(VolumeError::invalid(
+                path,
+                "file",
+                format!("it is {what}"),
+                "name a .nii or .nii.gz file, or one of a pair of .hdr and .img",
+            ));
         }
         let mut file = BufReader::with_capacity(PIECE, File::open(path).map_err(io)?);
         let gzip = is_gzip(file.fill_buf().map_err(io)?);
@@ -165,7 +170,6 @@ fn refuse_by_name(path: &Path) -> Result<(), VolumeError> {
         "nrrd" | "nhdr" => ("NRRD", SIMPLE_ITK),
         "mha" | "mhd" => ("MetaImage", SIMPLE_ITK),
         "mgz" | "mgh" => ("FreeSurfer MGH", MGH_CURE),
-        "hdr" | "img" => ("an ANALYZE or two-file NIfTI volume", PAIR_CURE),
         _ => return Ok(()),
     };
     Err(VolumeError::invalid(path, "format", format!("{what} is not read, only NIfTI"), cure))
@@ -175,4 +179,4 @@ pub(super) const DICOM_CURE: &str = "convert the series with `dcm2niix -z y FOLD
 pub(super) const SIMPLE_ITK: &str =
     "convert it to .nii.gz, for example with 3D Slicer or SimpleITK's `WriteImage(ReadImage(IN), \"OUT.nii.gz\")`";
 pub(super) const MGH_CURE: &str = "convert it with `mri_convert IN.mgz OUT.nii.gz`";
-pub(super) const PAIR_CURE: &str = "join the pair into one file with `fslchfiletype NIFTI_GZ IN` or nibabel's `save(load(\"IN.hdr\"), \"OUT.nii.gz\")`";
+pub(super) const PAIR_CURE: &str = "let its name end in .hdr and put the .img of the same name beside it, or join the two into one file with `fslchfiletype NIFTI_GZ IN`";
