@@ -88,7 +88,7 @@ pub fn read_header(path: &Path) -> Result<Header, VolumeError> {
 /// # Errors
 /// As [`read_header`]; also a 4D file of several volumes, voxel data cut short or damaged, too little memory.
 pub fn read_image(path: &Path) -> Result<Image, VolumeError> {
-    let (data, header) = Volume::open(path)?.single()?.read(to_f32)?;
+    let (data, header) = Volume::open(path)?.single()?.read()?;
     Ok(Image { data: data.index_axis_move(Axis(0), 0), geometry: header.geometry, native: header.native })
 }
 
@@ -97,7 +97,16 @@ pub fn read_image(path: &Path) -> Result<Image, VolumeError> {
 /// # Errors
 /// As [`read_image`], except that several volumes are welcome.
 pub fn read_channels(path: &Path) -> Result<(Array4<f32>, Geometry, NativeGrid), VolumeError> {
-    let (data, header) = Volume::open(path)?.read(to_f32)?;
+    let (data, header) = Volume::open(path)?.read()?;
+    Ok((data, header.geometry, header.native))
+}
+
+/// As [`read_channels`], each channel an array `[z, y, x]` of its own, so that each can be let go alone.
+///
+/// # Errors
+/// As [`read_channels`].
+pub fn read_each_channel(path: &Path) -> Result<(Vec<Array3<f32>>, Geometry, NativeGrid), VolumeError> {
+    let (data, header) = Volume::open(path)?.read_each()?;
     Ok((data, header.geometry, header.native))
 }
 
@@ -116,7 +125,7 @@ pub fn read_pieces(
     if (volume.header.volumes, volume.header.native.array_shape()) != expected {
         return Err(VolumeError::invalid(path, "dim", "changed while it was read", "read it again"));
     }
-    volume.pieces(to_f32, take).map(|_| ())
+    volume.pieces(take).map(|_| ())
 }
 
 /// Bytes of voxels that reading and writing hold at a time, where a plane is not larger.
@@ -127,15 +136,7 @@ pub const PIECE_BYTES: usize = read::BATCH;
 /// # Errors
 /// As [`read_image`]; also a value that is no label, with its voxel (x, y, z in RAS orientation).
 pub fn read_labels(path: &Path) -> Result<Labels, VolumeError> {
-    let (data, header) = Volume::open(path)?.single()?.read(|value| {
-        if value.fract() == 0.0 && (0.0..=65535.0).contains(&value) {
-            return Ok(value as u16);
-        }
-        Err((
-            format!("{value} is not a label, labels are whole numbers from 0 to 65535"),
-            "is this an image instead of a label map? Otherwise resample labels with nearest neighbour only",
-        ))
-    })?;
+    let (data, header) = Volume::open(path)?.single()?.read()?;
     Ok(Labels { data: data.index_axis_move(Axis(0), 0), geometry: header.geometry, native: header.native })
 }
 
@@ -194,10 +195,6 @@ pub fn first_non_finite(data: ArrayView3<'_, f32>) -> Option<[usize; 3]> {
         return None;
     }
     data.indexed_iter().find(|(_, value)| !value.is_finite()).map(|((z, y, x), _)| [x, y, z])
-}
-
-fn to_f32(value: f64) -> Result<f32, (String, &'static str)> {
-    Ok(value as f32)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::prepare::{self, Preparation};
-use super::{Case, Contents, DEFAULT_MEMORY, Dataset, DatasetError, parallel, read};
+use super::{Case, Contents, DEFAULT_MEMORY, Dataset, DatasetError, parallel};
 use crate::{files, volume, zyx};
 
 pub use patch::StoredCase;
@@ -175,7 +175,7 @@ fn key(dataset_digest: &str, preparation: &Preparation) -> String {
 /// Bytes that preparing `case` takes, about; 0 where its header cannot be read, which its preparation will report.
 fn cost(case: &Case, preparation: &Preparation) -> u64 {
     let Some(header) = case.images.first().and_then(|file| volume::read_header(file).ok()) else { return 0 };
-    let (size, spacing) = (zyx(header.geometry.size), zyx(header.geometry.spacing()));
-    let to = prepare::target_size(size, spacing, preparation, &case.label).map_or(0, read::voxels);
-    read::cost(read::voxels(size), to, preparation.normalisation.len())
+    let (from, spacing) = (zyx(header.geometry.size), zyx(header.geometry.spacing()));
+    let to = prepare::target_size(from, spacing, preparation, &case.label).unwrap_or([0; 3]);
+    prepare::grids(from, to, spacing, preparation).cost()
 }
