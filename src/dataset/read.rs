@@ -277,13 +277,15 @@ impl Grids {
     /// Bytes that reading and preparing the case takes at most, about.
     pub fn cost(self) -> u64 {
         let (from, channels) = (voxels(self.from), self.channels as u64);
-        // All channels as they are read, f32; their mask and its working copy, a bit each.
+        // All channels as they are read, f32; their mask and its working copy, a bit each; the piece that is being read.
         let read = from.saturating_mul(4 * channels).saturating_add(from / 4);
-        if voxels(self.to) == 0 {
-            return read.saturating_add(from.saturating_mul(2));
-        }
-        // The label is read beside what was prepared, when all that was read of the image is gone.
-        read.saturating_add(self.image()).max(self.labelled())
+        let piece = from.saturating_mul(4).min(volume::PIECE_BYTES as u64);
+        let prepared = match voxels(self.to) {
+            0 => read.saturating_add(from.saturating_mul(2)),
+            // The label is read beside what was prepared, when all that was read of the image is gone.
+            _ => read.saturating_add(self.image()).max(self.labelled()),
+        };
+        prepared.saturating_add(piece)
     }
 
     /// The share of [`cost`](Self::cost) that is still to come once the image was read.

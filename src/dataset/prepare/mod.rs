@@ -95,7 +95,7 @@ pub fn case(
 }
 
 /// Voxels z, y, x of the prepared grid of a crop of `size` voxels (z, y, x) and `spacing` mm (z, y, x).
-pub(super) fn target_size(
+fn target_size(
     size: [usize; 3],
     spacing: [f64; 3],
     preparation: &Preparation,
@@ -138,6 +138,20 @@ fn refuse_too_large(grids: Grids, preparation: &Preparation, file: &Path) -> Res
 const CURE: &str =
     "correct the file's spacing, plan a coarser spacing (data.spacing), or use a machine with more memory";
 
+/// Bytes of volumes that preparing a case of these image files and a label takes at most, were nothing cropped; from the
+/// headers alone.
+///
+/// # Errors
+/// As [`expected`].
+pub fn bytes(files: &[PathBuf], preparation: &Preparation) -> Result<u64, DatasetError> {
+    expected_grids(files, preparation).map(Grids::cost)
+}
+
+fn expected_grids(files: &[PathBuf], preparation: &Preparation) -> Result<Grids, DatasetError> {
+    let Expected { header, size, prepared } = expected(files, preparation)?;
+    Ok(grids(size, prepared, zyx(header.geometry.spacing()), preparation))
+}
+
 /// Refuses to prepare what may hold more than `most` bytes (`None` without end), from headers alone: were nothing
 /// cropped.
 pub(super) fn refuse_beyond(
@@ -146,14 +160,13 @@ pub(super) fn refuse_beyond(
     most: Option<u64>,
 ) -> Result<(), DatasetError> {
     let (Some(first), Some(_)) = (files.first(), most) else { return Ok(()) };
-    let Expected { header, size, prepared } = expected(files, preparation)?;
-    let grids = grids(size, prepared, zyx(header.geometry.spacing()), preparation);
-    let bytes = grids.cost();
-    room::refuse_beyond(first, &describe(grids, preparation), bytes, most, "left of the memory budget", CURE)
+    let grids = expected_grids(files, preparation)?;
+    let what = describe(grids, preparation);
+    room::refuse_beyond(first, &what, grids.cost(), most, "left of the memory budget", CURE)
 }
 
 /// Sizes are z, y, x, `spacing` is the file's.
-pub(super) fn grids(from: [usize; 3], to: [usize; 3], spacing: [f64; 3], preparation: &Preparation) -> Grids {
+fn grids(from: [usize; 3], to: [usize; 3], spacing: [f64; 3], preparation: &Preparation) -> Grids {
     let separate = resample::separate_axis(spacing, zyx(preparation.spacing));
     Grids { from, to, separate, channels: preparation.normalisation.len() }
 }

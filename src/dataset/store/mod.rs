@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::prepare::{self, Preparation};
 use super::{Case, Contents, DEFAULT_MEMORY, Dataset, DatasetError, parallel};
-use crate::{files, volume, zyx};
+use crate::files;
 
 pub use patch::StoredCase;
 pub use root::{clean, default_root};
@@ -172,10 +172,7 @@ fn key(dataset_digest: &str, preparation: &Preparation) -> String {
     files::sha256_hex(text.as_bytes())[..root::KEY_LENGTH].to_string()
 }
 
-/// Bytes that preparing `case` takes, about; 0 where its header cannot be read, which its preparation will report.
+/// Bytes that preparing `case` takes; 0 where its headers cannot be read, which its preparation will report.
 fn cost(case: &Case, preparation: &Preparation) -> u64 {
-    let Some(header) = case.images.first().and_then(|file| volume::read_header(file).ok()) else { return 0 };
-    let (from, spacing) = (zyx(header.geometry.size), zyx(header.geometry.spacing()));
-    let to = prepare::target_size(from, spacing, preparation, &case.label).unwrap_or([0; 3]);
-    prepare::grids(from, to, spacing, preparation).cost()
+    prepare::bytes(&case.images, preparation).unwrap_or(0)
 }
