@@ -202,3 +202,23 @@ fn half_a_pair_is_refused_by_what_it_lacks() {
     let said = read_image(&path).unwrap_err().to_string();
     assert!(said.starts_with(&format!("{}: dim: ", voxels.display())) || said.contains("the file holds 40"), "{said}");
 }
+
+/// Whatever a byte of a pair's header becomes, the pair is read or refused with the name of one of its files.
+#[test]
+fn any_byte_of_a_pairs_header_may_be_wrong() {
+    let cases = cases();
+    let case = cases.iter().find(|case| case.name == "pair").unwrap();
+    let (folder, path) = case.write();
+    let header = case.content("case.hdr");
+    for at in 0..header.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut damaged = header.clone();
+            damaged[at] ^= change;
+            fs::write(&path, &damaged).unwrap();
+            match read_channels(&path) {
+                Ok((data, ..)) => assert!(data.len() <= 48, "byte {at}"),
+                Err(error) => assert!(error.to_string().starts_with(&folder.path().display().to_string()), "{error}"),
+            }
+        }
+    }
+}
