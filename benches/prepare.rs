@@ -90,10 +90,13 @@ fn case_bytes(case: &voxfit::dataset::store::StoredCase) -> usize {
     case.size().iter().product::<usize>() * (2 * case.channels() + 1)
 }
 
+/// Appends the bytes of a voxel: where it is, from -1 to 1 along each axis, and its number.
+type Voxel<'a> = dyn Fn([f64; 3], u64, &mut Vec<u8>) + 'a;
+
 /// A body of two organs with grain, int16, plane by plane.
 fn make(folder: &Path, [width, height, depth]: [usize; 3]) -> Result<(), Box<dyn Error>> {
     let spacing = [0.8, 0.8, 1.5];
-    let write = |name: &str, datatype: i16, bits: i16, voxel: &dyn Fn([f64; 3], u64, &mut Vec<u8>)| {
+    let write = |name: &str, datatype: i16, bits: i16, voxel: &Voxel<'_>| {
         let path = folder.join(name);
         fs::create_dir_all(path.parent().unwrap_or(folder))?;
         let file = BufWriter::new(fs::File::create(path)?);
