@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::{fs, path::Path};
 
 use serde::Deserialize;
+use voxfit::network::low_resolution::{coverage, low_resolution};
 use voxfit::network::plan::Kind;
 use voxfit::network::topology::{Rules, features_of, median_size, planned, target_spacing};
 
@@ -34,6 +35,17 @@ struct Plan {
     strides: Vec<[usize; 3]>,
     kernels: Vec<[usize; 3]>,
     features: Vec<usize>,
+    low: Option<Low>,
+}
+
+/// nnU-Net's `3d_lowres`.
+#[derive(Deserialize)]
+struct Low {
+    spacing: [f64; 3],
+    median: [f64; 3],
+    patch: [usize; 3],
+    strides: Vec<[usize; 3]>,
+    kernels: Vec<[usize; 3]>,
 }
 
 impl Plan {
@@ -115,6 +127,40 @@ fn plans_of_the_residual_encoder_are_nnunets() {
             assert_eq!(features, plan.features, "{at}: features");
         }
     }
+}
+
+#[test]
+fn low_resolutions_are_nnunets() {
+    let mut count = 0;
+    for Dataset { name, classes, spacings, sizes, plans } in reference() {
+        let target = target_spacing(&spacings, &sizes).unwrap();
+        let median = median_size(&spacings, &sizes, target).unwrap();
+        for plan in plans {
+            let at = format!("{name} at {} GiB", plan.gib);
+            let rules = Rules {
+                kind: Kind::Plain,
+                features: 32,
+                features_max: 320,
+                stages: None,
+                design: plan.gib << 30,
+                classes,
+            };
+            let full = planned(target, median, &rules).unwrap();
+            let ours = low_resolution(target, median, full.patch, &rules).unwrap();
+            assert_eq!(ours.is_some(), plan.low.is_some(), "{at}: {ours:?}");
+            let (Some(ours), Some(low)) = (ours, &plan.low) else { continue };
+            count += 1;
+            let spacing = plan.restored(low.spacing);
+            let near = ours.spacing.iter().zip(spacing).all(|(ours, theirs)| (ours - theirs).abs() <= 1e-6 * theirs);
+            assert!(near, "{at}: spacing {:?}, nnU-Net has {spacing:?}", ours.spacing);
+            assert_eq!(ours.median, plan.restored(low.median), "{at}: median size");
+            assert_eq!(ours.topology.patch, plan.restored(low.patch), "{at}: patch");
+            assert_eq!(ours.topology.strides, plan.all_restored(&low.strides), "{at}: strides");
+            assert_eq!(ours.topology.kernels, plan.all_restored(&low.kernels), "{at}: kernels");
+            assert!(coverage(full.patch, median) < 0.25 && coverage(ours.topology.patch, ours.median) > 0.24, "{at}");
+        }
+    }
+    assert_eq!(count, 14);
 }
 
 #[test]

@@ -65,6 +65,35 @@ fn a_small_budget_makes_a_proposal_or_a_refusal() {
     assert_eq!(refused.status.code(), Some(1));
 }
 
+/// Where a patch shows less than a quarter of a case this is said, and the coarser network is planned, written and trained;
+/// which one it is, tests/nnunet_plans.rs holds against nnU-Net.
+#[test]
+fn a_patch_that_shows_little_of_a_case_is_told_and_a_coarser_network_planned() {
+    let lab = Lab::new();
+    lab.done(&["phantom", "large", "--cases", "2", "--size", "96,96,96", "--classes", "2"]);
+    let small = ["--set", "network.design=64MiB", "--set", "network.features=8", "--effective-batch", "1"];
+    let plan = |arguments: &[&str]| lab.done(&[&["plan", "large"], arguments, &small].concat());
+    let page = |arguments: &[&str]| serde_json::from_str::<Value>(&plan(&[&["--json"], arguments].concat())).unwrap();
+    let full = page(&[]);
+    assert!(full["patch_share_of_median"].as_f64().unwrap() < 0.25, "{full}");
+    assert!(plan(&[]).contains("less than a quarter"));
+
+    let low = page(&["--low-resolution", "-o", "coarse.toml"]);
+    assert_eq!(low["spacing_mm"], full["low_resolution"]["spacing_mm"]);
+    assert_eq!(low["patch"], full["low_resolution"]["patch"]);
+    assert_eq!(low["low_resolution"], Value::Null);
+    assert!(low["patch_share_of_median"].as_f64().unwrap() > 0.24);
+    let spacing = |page: &Value| page["spacing_mm"][0].as_f64().unwrap();
+    assert!(spacing(&low) > 1.25 * spacing(&full), "{low}");
+    lab.done(&["train", "coarse.toml", "--run", "coarse", "--steps", "1"]);
+
+    // With a design that has room for a quarter there is nothing to plan.
+    let refused = lab.voxfit(&["plan", "large", "--low-resolution"]).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains("% of a median case") && said.contains("--low-resolution"), "{said}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_probe_finds_what_was_predicted() {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Dataset, DatasetError};
-use crate::files;
+use crate::{files, volume};
 
 /// A file changed this shortly before it was hashed could change again without its time changing.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -18,7 +18,8 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// Folder of memos under the cache's root.
 pub(super) const MEMO_FOLDER: &str = "digests";
 
-/// SHA-256 of every volume's file, by case id and by what it is of the case (see [`Dataset::volumes`]).
+/// SHA-256 of every volume's file (of a pair of `.hdr` and `.img`: over the two files' SHA-256 in hexadecimal digits, the
+/// header's first), by case id and by what it is of the case (see [`Dataset::volumes`]).
 pub type VolumeDigests = BTreeMap<String, BTreeMap<String, String>>;
 
 /// What a dataset holds, wherever it lies.
@@ -33,7 +34,9 @@ pub struct Contents {
 pub(super) fn contents(dataset: &Dataset, cache: Option<&Path>) -> Result<Contents, DatasetError> {
     let memo_path = cache.and_then(|cache| memo_path(cache, &dataset.root));
     let memo = memo_path.as_deref().map(read_memo).unwrap_or_default();
-    let files: Vec<&PathBuf> = dataset.cases.iter().flat_map(|case| case.images.iter().chain([&case.label])).collect();
+    let volumes = dataset.cases.iter().flat_map(|case| case.images.iter().chain([&case.label]));
+    let volumes: Vec<Vec<PathBuf>> = volumes.map(|path| volume::files_of(path)).collect();
+    let files: Vec<&PathBuf> = volumes.iter().flatten().collect();
     let hashed: Vec<Result<Content, DatasetError>> = files.par_iter().map(|path| content(path, &memo)).collect();
     let hashed = hashed.into_iter().collect::<Result<Vec<_>, _>>()?;
 
@@ -70,18 +73,24 @@ pub(super) fn contents(dataset: &Dataset, cache: Option<&Path>) -> Result<Conten
     if !dataset.remap.is_empty() {
         text(&format!("remap {}", dataset.remap));
     }
-    let mut contents = hashed.into_iter();
+    let mut hashed = hashed.into_iter().map(|file| file.sha256);
+    let mut contents = volumes.iter().map(|files| together(hashed.by_ref().take(files.len()).collect()));
     let mut volumes = VolumeDigests::new();
     for case in &dataset.cases {
         text(&case.id);
         text(&case.images.len().to_string());
-        let named = dataset.volumes(case).zip(contents.by_ref()).map(|((name, _), file)| {
-            text(&file.sha256);
-            (name, file.sha256)
+        let named = dataset.volumes(case).zip(contents.by_ref()).map(|((name, _), sha256)| {
+            text(&sha256);
+            (name, sha256)
         });
         volumes.insert(case.id.clone(), named.collect());
     }
     Ok(Contents { digest: files::hex(&hash.finalize()), volumes })
+}
+
+/// The digest of a volume from those of its files.
+fn together(mut files: Vec<String>) -> String {
+    if files.len() == 1 { files.remove(0) } else { files::sha256_hex(files.concat().as_bytes()) }
 }
 
 /// What identifies a state of a file without reading it.

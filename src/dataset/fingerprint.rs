@@ -78,9 +78,9 @@ fn fingerprint_until(dataset: &Dataset, memory: u64, stop: &AtomicBool) -> Resul
         .cases
         .iter()
         .map(|case| {
-            let size =
-                case.images.first().and_then(|file| volume::read_header(file).ok()).map(|header| header.geometry.size);
-            read::cost(size.map_or(0, read::voxels), 0, channels)
+            let header = case.images.first().and_then(|file| volume::read_header(file).ok());
+            let from = header.map_or([0; 3], |header| header.geometry.size);
+            read::Grids { from, to: [0; 3], separate: None, channels }.cost()
         })
         .collect();
     let cases = parallel::run(&costs, memory, |index| match stop.load(Ordering::Relaxed) {
@@ -170,13 +170,13 @@ fn one(dataset: &Dataset, index: usize, draws: usize) -> Result<One, DatasetErro
     let classes =
         read::histogram(labels.view()).into_iter().enumerate().skip(1).take(dataset.classes.len().saturating_sub(1));
     let classes = classes.filter(|&(_, count)| count > 0).map(|(class, _)| class as u16).collect();
-    let ([z, y, x], size) = prepare::nonzero_box(raw.data.view());
+    let ([z, y, x], size) = prepare::nonzero_box(&raw.data);
     let inside = s![z..z + size[0], y..y + size[1], x..x + size[2]];
     let labels = labels.slice(inside);
     let is_foreground = |label: u16| label != 0 && Some(label) != dataset.ignore;
     let count = labels.iter().filter(|&&label| is_foreground(label)).count();
     let mut drawn = Vec::new();
-    for channel in raw.data.outer_iter().filter(|_| count > 0) {
+    for channel in raw.data.iter().filter(|_| count > 0) {
         drawn.push(draw(channel.slice(inside), labels, is_foreground, count, draws, index as u64));
     }
     let relative = size.iter().product::<usize>() as f64 / read::voxels(raw.geometry.size) as f64;

@@ -1,10 +1,10 @@
 //! Reads a case's volumes and states what is wrong with them; the doctor and the preparation use the same tests.
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array3, Array4, ArrayView3, Axis};
+use ndarray::{Array3, ArrayView3};
 
 use super::{Case, DatasetError, Remap, room};
-use crate::volume::{self, Geometry, GridDifference, Header, Labels, NativeGrid};
+use crate::volume::{self, Geometry, GridDifference, Header, Labels, NativeGrid, resample};
 
 /// Two grids are one where no corner is further apart than this, in voxels. Headers written by different programs differ
 /// by 1e-8 to 1e-4 per entry (direction cosines with four decimals), which a volume multiplies by its size; a real
@@ -13,8 +13,8 @@ pub(super) const GRID_TOLERANCE: f64 = 0.05;
 
 /// The channels of a case before anything is done to them.
 pub(super) struct Raw {
-    /// `[channel, z, y, x]`.
-    pub data: Array4<f32>,
+    /// By channel, `[z, y, x]`.
+    pub data: Vec<Array3<f32>>,
     pub geometry: Geometry,
     pub native: NativeGrid,
 }
@@ -24,38 +24,31 @@ pub(super) fn channels(files: &[PathBuf], channels: usize) -> Result<Raw, Datase
     let Some(first) = files.first() else {
         return Err(DatasetError::invalid("", "images", "no image file is given", "name one file per channel"));
     };
-    let headers = headers(files, channels)?;
+    let mut headers = headers(files, channels)?;
     let geometry = headers[0].geometry.clone();
-    if let [single] = files {
-        let (data, geometry, native) = if headers[0].volumes == 1 {
-            let image = volume::read_image(single)?;
-            (image.data.insert_axis(Axis(0)), image.geometry, image.native)
-        } else {
-            volume::read_channels(single)?
-        };
-        for channel in data.outer_iter() {
-            none(not_finite(single, channel))?;
+    let data = if let [single] = files {
+        let (data, again, _) = volume::read_each_channel(single)?;
+        none((again.size != geometry.size || data.len() != channels).then(|| changed(single, single)))?;
+        for channel in &data {
+            none(not_finite(single, channel.view()))?;
         }
-        return Ok(Raw { data, geometry, native });
-    }
-    let [x, y, z] = geometry.size;
-    // All of them, and the one that is read; each header was held against its own file alone.
-    let bytes = voxels(geometry.size).saturating_mul(4 * (channels as u64 + 1));
-    let cure = "crop or resample the volumes, or use a machine with more memory";
-    room::refuse_too_large(
-        first,
-        &format!("a case of {channels} channels of {} voxels", by(geometry.size)),
-        bytes,
-        cure,
-    )?;
-    let mut data = Array4::zeros((channels, z, y, x));
-    for (file, mut channel) in files.iter().zip(data.outer_iter_mut()) {
-        let image = volume::read_image(file)?;
-        none(not_finite(file, image.data.view()))?;
-        none(size_differs(file, image.data.view(), channel.view(), first))?;
-        channel.assign(&image.data);
-    }
-    Ok(Raw { data, geometry, native: headers[0].native.clone() })
+        data
+    } else {
+        // Each header was held against its own file alone.
+        let bytes = voxels(geometry.size).saturating_mul(4 * channels as u64);
+        let cure = "crop or resample the volumes, or use a machine with more memory";
+        let what = format!("a case of {channels} channels of {} voxels", by(geometry.size));
+        room::refuse_too_large(first, &what, bytes, cure)?;
+        let mut data = Vec::with_capacity(channels);
+        for file in files {
+            let image = volume::read_image(file)?;
+            none((image.geometry.size != geometry.size).then(|| changed(file, first)))?;
+            none(not_finite(file, image.data.view()))?;
+            data.push(image.data);
+        }
+        data
+    };
+    Ok(Raw { data, geometry, native: headers.swap_remove(0).native })
 }
 
 /// Reads every header and looks that there are as many channels as there should be, on one grid.
@@ -83,6 +76,14 @@ pub fn label_map(file: &Path, remap: &Remap) -> Result<Labels, DatasetError> {
     Ok(labels)
 }
 
+/// Looks whether the label map of `case` stands on `geometry`, by its header.
+pub(super) fn label_header(case: &Case, geometry: &Geometry) -> Result<(), DatasetError> {
+    let header = volume::read_header(&case.label)?;
+    let image = case.images.first().map_or(Path::new(""), PathBuf::as_path);
+    none(wrong_volumes(&case.label, &header, 1, 1))?;
+    none(grids_differ(&case.label, &header.geometry, geometry, image))
+}
+
 /// Reads the label map of `case`, which must stand on `geometry` and hold only classes and the ignore label.
 pub(super) fn labels(
     case: &Case,
@@ -91,11 +92,10 @@ pub(super) fn labels(
     classes: usize,
     ignore: Option<u16>,
 ) -> Result<Array3<u16>, DatasetError> {
-    let header = volume::read_header(&case.label)?;
-    let image = case.images.first().map_or(Path::new(""), PathBuf::as_path);
-    none(wrong_volumes(&case.label, &header, 1, 1))?;
-    none(grids_differ(&case.label, &header.geometry, geometry, image))?;
+    label_header(case, geometry)?;
     let labels = label_map(&case.label, remap)?;
+    let image = case.images.first().unwrap_or(&case.label);
+    none((labels.geometry.size != geometry.size).then(|| changed(&case.label, image)))?;
     none(unexpected_values(&case.label, &histogram(labels.data.view()), classes, ignore))?;
     Ok(labels.data)
 }
@@ -160,21 +160,10 @@ pub(super) fn grids_differ(file: &Path, grid: &Geometry, against: &Geometry, oth
     Some(DatasetError::invalid(file, field, problem, cure))
 }
 
-/// Reading gave another size than the header said: the file changed in between.
-fn size_differs(
-    file: &Path,
-    data: ArrayView3<'_, f32>,
-    expected: ArrayView3<'_, f32>,
-    other: &Path,
-) -> Option<DatasetError> {
-    (data.dim() != expected.dim()).then(|| {
-        DatasetError::invalid(
-            file,
-            "dim",
-            "changed while it was read",
-            format!("read it and {} again", other.display()),
-        )
-    })
+/// Reading gave another size than the header said.
+fn changed(file: &Path, other: &Path) -> DatasetError {
+    let cure = format!("read it and {} again", other.display());
+    DatasetError::invalid(file, "dim", "changed while it was read", cure)
 }
 
 /// NaN or infinite voxels: how many, and where the first is.
@@ -233,7 +222,16 @@ pub(super) fn constant(file: &Path, data: ArrayView3<'_, f32>) -> Option<Dataset
 /// Voxels of each value, 0 to 65535.
 pub(super) fn histogram(data: ArrayView3<'_, u16>) -> Vec<u64> {
     let mut counts = vec![0; 1 << 16];
-    data.iter().for_each(|&value| counts[usize::from(value)] += 1);
+    // Labels come in runs: a run is counted at once.
+    let (mut last, mut run) = (0, 0);
+    data.iter().for_each(|&value| {
+        if value != last {
+            counts[usize::from(last)] += run;
+            (last, run) = (value, 0);
+        }
+        run += 1;
+    });
+    counts[usize::from(last)] += run;
     counts
 }
 
@@ -276,23 +274,54 @@ fn by(size: [usize; 3]) -> String {
     size.map(|voxels| voxels.to_string()).join("x")
 }
 
-/// Bytes that reading and preparing a case takes at most, about: `from` voxels in the file, `to` on the prepared grid.
-pub(super) fn cost(from: u64, to: u64, channels: usize) -> u64 {
-    let channels = channels as u64;
-    // Raw and cropped channels f32, label and its crop, mask and its working copy; the prepared channels f32, the label,
-    // and the resampler's working copies of one channel.
-    let read = from.saturating_mul(8 * channels + 4 + 2);
-    read.saturating_add(made_of(to, channels))
+/// A case's grids, of which follow the bytes that its preparation takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grids {
+    /// Voxels of the file, or of its crop, z, y, x.
+    pub from: [usize; 3],
+    /// On the prepared grid; no voxel where a case is only read.
+    pub to: [usize; 3],
+    /// The coarse axis that is resampled alone.
+    pub separate: Option<usize>,
+    pub channels: usize,
 }
 
-/// The share of [`cost`] that is still to come once the volumes were read: of the crop of `from` voxels, and of the
-/// prepared grid of `to`.
-pub(super) fn made(from: u64, to: u64, channels: u64) -> u64 {
-    from.saturating_mul(4 * channels + 2 + 2).saturating_add(made_of(to, channels))
-}
+impl Grids {
+    /// Bytes that reading and preparing the case takes at most, about.
+    pub fn cost(self) -> u64 {
+        let (from, channels) = (voxels(self.from), self.channels as u64);
+        // All channels as they are read, f32; their mask and its working copy, a bit each; the piece that is being read.
+        let read = from.saturating_mul(4 * channels).saturating_add(from / 4);
+        let piece = from.saturating_mul(4).min(volume::PIECE_BYTES as u64);
+        let prepared = match voxels(self.to) {
+            0 => read.saturating_add(from.saturating_mul(2)),
+            // The label is read beside what was prepared, when all that was read of the image is gone.
+            _ => read.saturating_add(self.image()).max(self.labelled()),
+        };
+        prepared.saturating_add(piece)
+    }
 
-fn made_of(to: u64, channels: u64) -> u64 {
-    to.saturating_mul(4 * channels + 2 + 8)
+    /// The share of [`cost`](Self::cost) that is still to come once the image was read.
+    pub fn made(self) -> u64 {
+        let read = voxels(self.from).saturating_mul(4 * self.channels as u64);
+        self.image().max(self.labelled().saturating_sub(read))
+    }
+
+    /// What preparing the image holds at most beside what was read of it: the crop of a channel, or the resampler's volumes
+    /// once that took its place; and all channels together as they come, where there are several.
+    fn image(self) -> u64 {
+        let (from, to, channels) = (voxels(self.from), voxels(self.to), self.channels as u64);
+        let crop = from.saturating_mul(4);
+        let resampler = resample::peak_bytes(self.from, self.to, self.separate).saturating_sub(crop);
+        let together = if channels > 1 { to.saturating_mul(4 * channels) } else { 0 };
+        crop.max(resampler).saturating_add(together)
+    }
+
+    /// The prepared image beside the label, u16, before and after resampling.
+    fn labelled(self) -> u64 {
+        let (from, to, channels) = (voxels(self.from), voxels(self.to), self.channels as u64);
+        to.saturating_mul(4 * channels + 2).saturating_add(from.saturating_mul(2))
+    }
 }
 
 /// Voxels of a grid, saturating.

@@ -2,6 +2,7 @@
 mod build;
 mod checksum;
 mod init;
+pub mod low_resolution;
 mod parameter;
 pub mod plan;
 mod residual;

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::PredictError;
+use crate::volume::{files_of, pair_stem};
 
 /// One case to predict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +14,17 @@ pub struct InputCase {
     pub files: Vec<PathBuf>,
 }
 
-/// Without `.nii` or `.nii.gz`; `None` for another file.
+/// Without `.nii` or `.nii.gz`, or the ending of one file of a pair (`.hdr`, `.img`); `None` for another file.
 fn stem(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
-    let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"))?;
+    let single = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"));
+    let stem = single.or_else(|| pair_stem(path))?;
     (!stem.is_empty() && !stem.starts_with("._")).then(|| stem.to_owned())
+}
+
+/// One file for a volume of two: the header's, whichever was named.
+fn one(path: &Path) -> PathBuf {
+    files_of(path).swap_remove(0)
 }
 
 /// `CASE_0001` as `(CASE, 1)`: nnU-Net's channel suffix.
@@ -45,24 +52,34 @@ pub fn find_cases(inputs: &[PathBuf], channels: usize) -> Result<Vec<InputCase>,
                 // The reader knows other formats by name and says how to convert them.
                 crate::volume::read_header(input)?;
             }
-            files.push(input.clone());
+            let file = one(input);
+            // Whoever names both files of a pair means one volume.
+            if pair_stem(input).is_none() || !files.contains(&file) {
+                files.push(file);
+            }
             continue;
         }
         let entries = std::fs::read_dir(input).map_err(|source| PredictError::Io { path: input.clone(), source })?;
         let mut found: Vec<PathBuf> = entries
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .filter(|path| path.is_file() && stem(path).is_some())
+            .map(|path| one(&path))
             .collect();
         if found.is_empty() {
-            return Err(refuse(input, "no .nii or .nii.gz file in it".into(), "give a folder of volumes"));
+            return Err(refuse(
+                input,
+                "no .nii or .nii.gz file in it, nor a pair of .hdr and .img".into(),
+                "give a folder of volumes",
+            ));
         }
         found.sort();
+        found.dedup();
         files.extend(found);
     }
     let mut cases: BTreeMap<String, Vec<(Option<usize>, PathBuf)>> = BTreeMap::new();
     for file in files {
         let Some(stem) = stem(&file) else {
-            return Err(refuse(&file, "not a .nii or .nii.gz file".into(), "convert it to NIfTI"));
+            return Err(refuse(&file, "not a .nii, .nii.gz, .hdr or .img file".into(), "convert it to NIfTI"));
         };
         match channel_suffix(&stem) {
             Some((case, channel)) => cases.entry(case.to_owned()).or_default().push((Some(channel), file)),
@@ -100,5 +117,23 @@ mod tests {
         let error = find_cases(&files(&["b_0001.nii.gz"]), 2).unwrap_err().to_string();
         assert!(error.contains("case b has 1 file(s), the network 2 channel(s)"), "{error}");
         assert!(find_cases(&files(&["scan.png"]), 1).is_err());
+    }
+
+    /// Either file of a pair names it, and in a folder the two are one case.
+    #[test]
+    fn a_pair_is_one_case() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["a_0000.hdr", "a_0000.img", "b.hdr.gz", "b.img.gz", "c.nii"] {
+            std::fs::write(at(name), b"").unwrap();
+        }
+        let whole = find_cases(&[folder.path().to_owned()], 1).unwrap();
+        let expected = [("a", "a_0000.hdr"), ("b", "b.hdr.gz"), ("c", "c.nii")];
+        let expected = expected.map(|(id, name)| InputCase { id: id.into(), files: vec![at(name)] });
+        assert_eq!(whole, expected);
+        for name in ["a_0000.hdr", "a_0000.img"] {
+            assert_eq!(find_cases(&[at(name)], 1).unwrap(), expected[..1]);
+        }
+        assert_eq!(find_cases(&["a_0000.hdr", "a_0000.img"].map(at), 1).unwrap(), expected[..1]);
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::TrainError;
 use crate::dataset::check::Finding;
 use crate::dataset::{Case, Dataset};
+use crate::volume::files_of;
 
 /// Fewest digits of a number, so that names sort as numbers do.
 const DIGITS: usize = 3;
@@ -32,9 +33,13 @@ impl Names {
         let mut file = |id: &str, path: &Path, what: &str| {
             let Some(name) = shown.get(id) else { return };
             let name = format!("{name} {what}").trim_end().to_owned();
-            let relative = path.strip_prefix(root).unwrap_or(path);
-            for part in [Some(path.as_os_str()), Some(relative.as_os_str()), path.file_name()].into_iter().flatten() {
-                traces.push((part.to_string_lossy().into_owned(), name.clone()));
+            // A fault may be of the other file of a pair.
+            for path in files_of(path) {
+                let relative = path.strip_prefix(root).unwrap_or(&path);
+                for part in [Some(path.as_os_str()), Some(relative.as_os_str()), path.file_name()].into_iter().flatten()
+                {
+                    traces.push((part.to_string_lossy().into_owned(), name.clone()));
+                }
             }
         };
         for case in cases {
@@ -105,5 +110,19 @@ mod tests {
         let hidden = names.hide(said.into());
         assert_eq!(hidden, "case_003 image: dim: has 3 voxels where case_001 image has 4; see case_002 file");
         assert_eq!(Names::default().hide(said.into()), said);
+    }
+
+    /// Whichever file of a pair is listed, a sentence about the other names nobody.
+    #[test]
+    fn both_files_of_a_pair_are_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        ["zoe.hdr", "zoe.img", "l.nii"].iter().for_each(|name| std::fs::write(at(name), b"").unwrap());
+        let case = Case { id: "zoe".into(), images: vec![at("zoe.img")], label: at("l.nii") };
+        let names = Names::numbered(folder.path(), &[case], &[]);
+        for said in [format!("{}: magic: no", at("zoe.hdr").display()), "zoe.img: cut".into()] {
+            let hidden = names.hide(said);
+            assert!(!hidden.contains("zoe") && hidden.contains("case_001"), "{hidden}");
+        }
     }
 }

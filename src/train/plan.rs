@@ -5,13 +5,15 @@ use std::sync::atomic::AtomicBool;
 use super::TrainError;
 use super::data::open_to_plan;
 use super::probe::{Probe, probe};
-use crate::config::{Config, Device};
+use crate::config::{Auto, Config, ConfigError, Device, Experiment, Resolved};
 use crate::dataset::Dataset;
 use crate::dataset::fingerprint::Fingerprint;
 use crate::memory::planner::{Planned, Room, propose};
 use crate::memory::speed::{Speed, speed};
-use crate::network::topology;
+use crate::network::low_resolution::{LowResolution, SHARE, coverage, low_resolution};
+use crate::network::topology::{self, Rules};
 use crate::ops::cpu::pool;
+use crate::{xyz, zyx};
 
 /// A plan that is off by more than this share of what is measured is corrected.
 const OFF: f64 = 0.1;
@@ -24,6 +26,8 @@ pub struct PlanOptions {
     pub dataset: PathBuf,
     /// Whether a real step is run.
     pub probe: bool,
+    /// Whether the network for the coarser grid is planned in place of the one at full resolution.
+    pub low_resolution: bool,
 }
 
 /// A plan and what it stands on.
@@ -33,6 +37,10 @@ pub struct Plan {
     pub fingerprint: Fingerprint,
     /// Median voxels of a case on the plan's grid, x, y, z.
     pub median: [f64; 3],
+    /// The share of such a case's voxels that a patch has; above 1 where it is larger.
+    pub coverage: f64,
+    /// What nnU-Net would train beside it, z, y, x, where a patch shows too little of a case.
+    pub beside: Option<LowResolution>,
     pub planned: Planned,
     pub room: Room,
     pub speed: Speed,
@@ -60,6 +68,19 @@ pub fn plan(options: &PlanOptions, stop: &AtomicBool) -> Result<Plan, TrainError
     pool::release();
     let mut room = Room::here(written);
     let mut planned = propose(written, &fingerprint, &dataset, &room)?;
+    let mut beside = beside(&planned.resolved, written, &fingerprint)?;
+    let low = match (options.low_resolution, beside.take()) {
+        (false, found) => {
+            beside = found;
+            None
+        }
+        (true, Some(low)) => Some(at_low_resolution(written, &planned.resolved, &low)),
+        (true, None) => return Err(none_beside(options, &planned.resolved, &fingerprint)?),
+    };
+    let written = low.as_ref().unwrap_or(written);
+    if low.is_some() {
+        planned = propose(written, &fingerprint, &dataset, &room)?;
+    }
     let speed = speed(&room.step(&planned.resolved), written.train.batch_dice);
     let mut probed = None;
     if options.probe {
@@ -74,8 +95,56 @@ pub fn plan(options: &PlanOptions, stop: &AtomicBool) -> Result<Plan, TrainError
         }
         probed = Some(Probed { measured, predicted, corrected });
     }
-    let spacing = planned.resolved.preparation.spacing;
-    let median = topology::median_size(&fingerprint.spacings, &fingerprint.sizes, spacing)
-        .map_err(crate::config::ConfigError::from)?;
-    Ok(Plan { dataset, fingerprint, median, planned, room, speed, probed })
+    let median = median(&planned.resolved, &fingerprint)?;
+    let coverage = coverage(planned.resolved.patch, zyx(median));
+    Ok(Plan { dataset, fingerprint, median, coverage, beside, planned, room, speed, probed })
+}
+
+/// Median voxels of a case on the plan's grid, x, y, z.
+fn median(resolved: &Resolved, fingerprint: &Fingerprint) -> Result<[f64; 3], ConfigError> {
+    let spacing = resolved.preparation.spacing;
+    Ok(topology::median_size(&fingerprint.spacings, &fingerprint.sizes, spacing)?)
+}
+
+/// The network for a coarser grid beside the one at full resolution, by the same design.
+fn beside(
+    full: &Resolved,
+    written: &Experiment,
+    fingerprint: &Fingerprint,
+) -> Result<Option<LowResolution>, ConfigError> {
+    let network = &full.experiment.network;
+    let rules = Rules {
+        kind: network.kind,
+        features: network.features,
+        features_max: network.features_max,
+        stages: written.network.stages.value().copied(),
+        design: network.design.0,
+        classes: full.plan.classes,
+    };
+    let median = zyx(median(full, fingerprint)?);
+    Ok(low_resolution(zyx(full.preparation.spacing), median, full.patch, &rules)?)
+}
+
+/// The configuration with everything that the coarser grid decides written out, so that nothing is planned again from it.
+fn at_low_resolution(written: &Experiment, full: &Resolved, low: &LowResolution) -> Experiment {
+    let mut experiment = written.clone();
+    let triples = |triples: &[[usize; 3]]| Auto::Value(triples.iter().copied().map(xyz).collect());
+    experiment.data.spacing = Auto::Value(xyz(low.spacing));
+    experiment.network = full.experiment.network.clone();
+    experiment.network.norm = written.network.norm;
+    experiment.network.patch = Auto::Value(xyz(low.topology.patch));
+    experiment.network.stages = Auto::Value(low.topology.strides.len());
+    experiment.network.kernels = triples(&low.topology.kernels);
+    experiment.network.strides = triples(&low.topology.strides);
+    experiment
+}
+
+/// Why there is nothing to plan at a lower resolution.
+fn none_beside(options: &PlanOptions, full: &Resolved, fingerprint: &Fingerprint) -> Result<TrainError, ConfigError> {
+    let share = 100.0 * coverage(full.patch, zyx(median(full, fingerprint)?));
+    let problem = match share >= 100.0 * SHARE {
+        true => format!("a patch shows {share:.0} % of a median case, and a coarser grid is planned below 25 %"),
+        false => format!("a patch shows {share:.0} % of a median case, but would show 25 % at nearly the same spacing"),
+    };
+    Ok(TrainError::run(&options.dataset, problem, "plan without --low-resolution"))
 }

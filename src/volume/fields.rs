@@ -50,8 +50,8 @@ pub(super) struct Placement {
 }
 
 impl Fields {
-    /// Reads the header at the start of `source`.
-    pub(super) fn read(source: &mut Source) -> Result<Self, VolumeError> {
+    /// Reads the header at the start of `source`; `pair` where the voxels are in a file of their own.
+    pub(super) fn read(source: &mut Source, pair: bool) -> Result<Self, VolumeError> {
         let mut bytes = [0; 540];
         let first = source.read_up_to(&mut bytes[..348])?;
         refuse_by_content(source.path(), &bytes[..first])?;
@@ -82,13 +82,13 @@ impl Fields {
             return Err(VolumeError::invalid(source.path(), "header", problem, TAKE_AGAIN));
         }
         match version {
-            Version::One => Self::one(source.path(), &bytes[..348], big_endian),
-            Version::Two => Self::two(source.path(), &bytes, big_endian),
+            Version::One => Self::one(source.path(), &bytes[..348], big_endian, pair),
+            Version::Two => Self::two(source.path(), &bytes, big_endian, pair),
         }
     }
 
-    fn one(path: &Path, bytes: &[u8], big_endian: bool) -> Result<Self, VolumeError> {
-        check_magic(path, &bytes[344..348], b"n+1\0", b"ni1\0")?;
+    fn one(path: &Path, bytes: &[u8], big_endian: bool, pair: bool) -> Result<Self, VolumeError> {
+        check_magic(path, &bytes[344..348], [b"n+1\0", b"ni1\0"], pair)?;
         // The parser decides the byte order by dim[0]; with dim[0] from 1 to 7 in our order it comes to the same one.
         let rank = if big_endian { [bytes[40], bytes[41]] } else { [bytes[41], bytes[40]] };
         check_rank(path, i64::from(i16::from_be_bytes(rank)))?;
@@ -118,8 +118,8 @@ impl Fields {
     }
 
     /// NIfTI-2, by the byte positions of the standard's `nifti_2_header`.
-    fn two(path: &Path, bytes: &[u8; 540], big_endian: bool) -> Result<Self, VolumeError> {
-        check_magic(path, &bytes[4..8], b"n+2\0", b"ni2\0")?;
+    fn two(path: &Path, bytes: &[u8; 540], big_endian: bool, pair: bool) -> Result<Self, VolumeError> {
+        check_magic(path, &bytes[4..8], [b"n+2\0", b"ni2\0"], pair)?;
         if bytes[8..12] != *b"\r\n\x1a\n" {
             let problem = "the four bytes after it are not those of the standard";
             return Err(VolumeError::invalid(
@@ -173,19 +173,32 @@ impl Bytes<'_> {
     number!(i16, i32, i64, f64);
 }
 
-fn check_magic(path: &Path, magic: &[u8], single: &[u8; 4], pair: &[u8; 4]) -> Result<(), VolumeError> {
-    if magic == single {
+/// `known` are the magic of one file and that of a pair.
+fn check_magic(path: &Path, magic: &[u8], known: [&[u8; 4]; 2], pair: bool) -> Result<(), VolumeError> {
+    let [wanted, other] = if pair { [known[1], known[0]] } else { known };
+    if magic == wanted {
         return Ok(());
     }
-    let (problem, cure) = if magic == pair {
-        ("it says that the voxels are in a separate .img file".to_string(), PAIR_CURE)
-    } else {
-        let shown = magic.escape_ascii();
-        let cure = "this is an ANALYZE 7.5 or a damaged file: convert it to .nii.gz or take it from its source again";
-        (format!("\"{shown}\" instead of \"{}\"", single.escape_ascii()), cure)
+    let (problem, cure) = match (magic == other, pair) {
+        (true, false) => ("it says that the voxels are in a separate .img file".to_string(), PAIR_CURE),
+        (true, true) => (
+            "it says that the voxels are in the same file, whose ending says that they are not".to_string(),
+            "let the file's name end in .nii, or in .nii.gz where it is packed",
+        ),
+        (false, _) => {
+            let shown = magic.escape_ascii();
+            let cure = if pair { ANALYZE_CURE } else { DAMAGED_CURE };
+            let what =
+                if pair { ", as an ANALYZE 7.5 header has it, which does not say what is left and right" } else { "" };
+            (format!("\"{shown}\" instead of \"{}\"{what}", wanted.escape_ascii()), cure)
+        }
     };
     Err(VolumeError::invalid(path, "magic", problem, cure))
 }
+
+const DAMAGED_CURE: &str =
+    "this is an ANALYZE 7.5 or a damaged file: convert it to .nii.gz or take it from its source again";
+const ANALYZE_CURE: &str = "take the volume from its source again as NIfTI, or convert it with nibabel's `save(load(\"IN.img\"), \"OUT.nii.gz\")` and compare left and right with the source";
 
 fn check_rank(path: &Path, rank: i64) -> Result<(), VolumeError> {
     if (2..=7).contains(&rank) {

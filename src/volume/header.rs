@@ -22,7 +22,7 @@ pub(super) struct Checked {
     pub(super) geometry: Geometry,
     pub(super) scalar: Scalar,
     pub(super) big_endian: bool,
-    /// Position of the first voxel, in bytes after decompression.
+    /// Position of the first voxel in the file that holds them, in bytes after decompression.
     pub(super) offset: u64,
     /// Slope and intercept; None where values count as stored.
     pub(super) scaling: Option<(f64, f64)>,
@@ -33,9 +33,10 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Reads and checks the header at the start of `source`.
-    pub(super) fn read(source: &mut Source) -> Result<Self, VolumeError> {
-        let fields = Fields::read(source)?;
+    /// Reads and checks the header at the start of `source`; the voxels are in `voxels` where they have a file of their own.
+    pub(super) fn read(source: &mut Source, voxels: Option<&Source>) -> Result<Self, VolumeError> {
+        let fields = Fields::read(source, voxels.is_some())?;
+        let source = &*source;
         let path = source.path();
         let (rank, size, volumes, count) = dimensions(path, &fields)?;
         let scalar = Scalar::from_code(path, fields.datatype)?;
@@ -43,11 +44,13 @@ impl Checked {
             let problem = format!("{} bits per voxel, {} has {}", fields.bitpix, scalar.name(), 8 * scalar.bytes());
             return Err(VolumeError::invalid(path, "bitpix", problem, TAKE_AGAIN));
         }
-        let offset = offset(path, &fields)?;
+        let least = if voxels.is_some() { 0 } else { fields.version.header_bytes() as u64 + 4 };
+        let offset = offset(path, &fields, least)?;
         let end = count.checked_mul(scalar.bytes() as u64).and_then(|bytes| bytes.checked_add(offset));
         let Some(end) = end else { return Err(too_large(path, &fields)) };
-        source.check_holds("vox_offset", offset)?;
-        source.check_holds("dim", end)?;
+        let holder = voxels.unwrap_or(source);
+        holder.check_holds("vox_offset", offset)?;
+        holder.check_holds("dim", end)?;
         if offset > FARTHEST_VOXEL {
             let problem = format!("{offset}, more than {FARTHEST_VOXEL} bytes before the first voxel");
             return Err(VolumeError::invalid(path, "vox_offset", problem, TAKE_AGAIN));
@@ -106,14 +109,14 @@ fn too_large(path: &Path, fields: &Fields) -> VolumeError {
     VolumeError::invalid(path, "dim", format!("{sizes:?} voxels are more than any memory holds"), TAKE_AGAIN)
 }
 
-fn offset(path: &Path, fields: &Fields) -> Result<u64, VolumeError> {
-    let least = fields.version.header_bytes() as f64 + 4.0;
+/// `least` is where voxels can begin.
+fn offset(path: &Path, fields: &Fields, least: u64) -> Result<u64, VolumeError> {
     let offset = fields.vox_offset;
     // 0 is what some writers leave for "right after the header".
     if offset == 0.0 {
-        return Ok(least as u64);
+        return Ok(least);
     }
-    if !(offset >= least && offset <= 2f64.powi(52) && offset.fract() == 0.0) {
+    if !(offset >= least as f64 && offset <= 2f64.powi(52) && offset.fract() == 0.0) {
         let problem = format!("{offset}, expected a whole number of at least {least}");
         return Err(VolumeError::invalid(path, "vox_offset", problem, TAKE_AGAIN));
     }

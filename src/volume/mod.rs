@@ -4,7 +4,7 @@
 //! permuting and flipping axes only; data is `[z, y, x]`. [`NativeGrid`] remembers how the file had it, so that a
 //! label map is written back on the file's own grid.
 //!
-//! NIfTI-1 and NIfTI-2, `.nii` and gzip (told by content), either byte order, every type of one real number per
+//! NIfTI-1 and NIfTI-2, one file or a pair of `.hdr` and `.img`, plain or gzip (told by content), either byte order, every type of one real number per
 //! voxel. Positions are in mm: where a header says metres or micrometres they are converted. Every number of a
 //! header is checked, and the size it asks for compared with the file's length, before anything is allocated.
 pub mod components;
@@ -17,6 +17,7 @@ pub mod mask;
 mod native;
 pub mod normalise;
 mod orientation;
+mod pair;
 pub mod planes;
 mod read;
 pub mod resample;
@@ -32,6 +33,7 @@ pub use error::VolumeError;
 pub use framed::Framed;
 pub use geometry::{Geometry, GridDifference};
 pub use native::NativeGrid;
+pub use pair::{files_of, pair_stem};
 use read::Volume;
 use scalar::Scalar;
 pub use write::Boxes;
@@ -87,7 +89,7 @@ pub fn read_header(path: &Path) -> Result<Header, VolumeError> {
 /// # Errors
 /// As [`read_header`]; also a 4D file of several volumes, voxel data cut short or damaged, too little memory.
 pub fn read_image(path: &Path) -> Result<Image, VolumeError> {
-    let (data, header) = Volume::open(path)?.single()?.read(to_f32)?;
+    let (data, header) = Volume::open(path)?.single()?.read()?;
     Ok(Image { data: data.index_axis_move(Axis(0), 0), geometry: header.geometry, native: header.native })
 }
 
@@ -96,7 +98,16 @@ pub fn read_image(path: &Path) -> Result<Image, VolumeError> {
 /// # Errors
 /// As [`read_image`], except that several volumes are welcome.
 pub fn read_channels(path: &Path) -> Result<(Array4<f32>, Geometry, NativeGrid), VolumeError> {
-    let (data, header) = Volume::open(path)?.read(to_f32)?;
+    let (data, header) = Volume::open(path)?.read()?;
+    Ok((data, header.geometry, header.native))
+}
+
+/// As [`read_channels`], each channel an array `[z, y, x]` of its own, so that each can be let go alone.
+///
+/// # Errors
+/// As [`read_channels`].
+pub fn read_each_channel(path: &Path) -> Result<(Vec<Array3<f32>>, Geometry, NativeGrid), VolumeError> {
+    let (data, header) = Volume::open(path)?.read_each()?;
     Ok((data, header.geometry, header.native))
 }
 
@@ -115,7 +126,7 @@ pub fn read_pieces(
     if (volume.header.volumes, volume.header.native.array_shape()) != expected {
         return Err(VolumeError::invalid(path, "dim", "changed while it was read", "read it again"));
     }
-    volume.pieces(to_f32, take).map(|_| ())
+    volume.pieces(take).map(|_| ())
 }
 
 /// Bytes of voxels that reading and writing hold at a time, where a plane is not larger.
@@ -126,15 +137,7 @@ pub const PIECE_BYTES: usize = read::BATCH;
 /// # Errors
 /// As [`read_image`]; also a value that is no label, with its voxel (x, y, z in RAS orientation).
 pub fn read_labels(path: &Path) -> Result<Labels, VolumeError> {
-    let (data, header) = Volume::open(path)?.single()?.read(|value| {
-        if value.fract() == 0.0 && (0.0..=65535.0).contains(&value) {
-            return Ok(value as u16);
-        }
-        Err((
-            format!("{value} is not a label, labels are whole numbers from 0 to 65535"),
-            "is this an image instead of a label map? Otherwise resample labels with nearest neighbour only",
-        ))
-    })?;
+    let (data, header) = Volume::open(path)?.single()?.read()?;
     Ok(Labels { data: data.index_axis_move(Axis(0), 0), geometry: header.geometry, native: header.native })
 }
 
@@ -193,10 +196,6 @@ pub fn first_non_finite(data: ArrayView3<'_, f32>) -> Option<[usize; 3]> {
         return None;
     }
     data.indexed_iter().find(|(_, value)| !value.is_finite()).map(|((z, y, x), _)| [x, y, z])
-}
-
-fn to_f32(value: f64) -> Result<f32, (String, &'static str)> {
-    Ok(value as f32)
 }
 
 #[cfg(test)]

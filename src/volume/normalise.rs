@@ -1,7 +1,7 @@
 //! Intensity normalisation, and the region of an image that holds anything.
 use std::convert::Infallible;
 
-use ndarray::{ArrayView3, ArrayView4, ArrayViewMut3, Axis};
+use ndarray::{ArrayView3, ArrayViewMut3};
 use serde::{Deserialize, Serialize};
 
 use super::mask::Mask;
@@ -31,7 +31,8 @@ impl Normalisation {
                 data.iter().for_each(|value| take(*value));
                 Ok::<_, Infallible>(())
             });
-            data.map_inplace(|value| *value = intensity.of(*value));
+            // Each voxel alone, so that threads change nothing.
+            data.par_map_inplace(|value| *value = intensity.of(*value));
             return;
         }
         let inside = |(z, y, x): (usize, usize, usize), value: f32| match mask {
@@ -117,11 +118,11 @@ fn moments<E>(mut visit: impl FnMut(&mut dyn FnMut(f32)) -> Result<(), E>) -> Re
     Ok((mean, if deviation < DEVIATION_FLOOR { DEVIATION_FLOOR } else { deviation }))
 }
 
-/// Where any channel of `[channel, z, y, x]` is not 0, holes filled: what the border cannot reach through zeros by
-/// steps across faces counts as inside (`scipy.ndimage.binary_fill_holes`).
-pub fn nonzero_mask(channels: ArrayView4<'_, f32>) -> Mask {
-    let mut mask = Mask::new([channels.len_of(Axis(1)), channels.len_of(Axis(2)), channels.len_of(Axis(3))]);
-    for channel in channels.outer_iter() {
+/// Where any channel, `[z, y, x]`, is not 0, holes filled: what the border cannot reach through zeros by steps across faces
+/// counts as inside (`scipy.ndimage.binary_fill_holes`). All have the size of the first.
+pub fn nonzero_mask(channels: &[ArrayView3<'_, f32>]) -> Mask {
+    let mut mask = Mask::new(channels.first().map_or([0; 3], |channel| channel.dim().into()));
+    for channel in channels {
         for ((z, y, x), _) in channel.indexed_iter().filter(|(_, value)| **value != 0.0) {
             mask.insert(z, y, x);
         }
@@ -203,11 +204,10 @@ mod tests {
     fn holes_are_filled_as_scipy_does() {
         let pattern = |(z, y, x): (usize, usize, usize)| (z * 5 + y * 11 + x * 7 + z * y * 3 + y * x * 2) % 9 < 6;
         let image = Array3::from_shape_fn((12, 13, 14), |voxel| if pattern(voxel) { 1.0f32 } else { 0.0 });
-        let channels = image.insert_axis(Axis(0));
-        let mask = nonzero_mask(channels.view()).to_array();
+        let mask = nonzero_mask(&[image.view()]).to_array();
         // s = (z*5 + y*11 + x*7 + z*y*3 + y*x*2) % 9 < 6; f = scipy.ndimage.binary_fill_holes(s)
         // s.sum(), f.sum(), (np.flatnonzero(f) % 1009).sum()
-        assert_eq!(channels.iter().filter(|value| **value != 0.0).count(), 1482);
+        assert_eq!(image.iter().filter(|value| **value != 0.0).count(), 1482);
         assert_eq!(mask.iter().filter(|inside| **inside).count(), 1567);
         assert_eq!(
             mask.iter().enumerate().filter(|(_, inside)| **inside).map(|(i, _)| i % 1009).sum::<usize>(),
@@ -217,10 +217,10 @@ mod tests {
 
     #[test]
     fn mask_takes_every_channel_and_thin_volumes() {
-        let mut channels = ndarray::Array4::<f32>::zeros((2, 1, 3, 5));
-        channels[[0, 0, 1, 1]] = 2.0;
-        channels[[1, 0, 1, 3]] = -1.0;
-        let mask = nonzero_mask(channels.view()).to_array();
+        let mut channels = [Array3::<f32>::zeros((1, 3, 5)), Array3::zeros((1, 3, 5))];
+        channels[0][[0, 1, 1]] = 2.0;
+        channels[1][[0, 1, 3]] = -1.0;
+        let mask = nonzero_mask(&channels.each_ref().map(|channel| channel.view())).to_array();
         assert_eq!(mask.iter().filter(|inside| **inside).count(), 2);
         assert_eq!(bounding_box(mask.view()), Some(([0, 1, 1], [1, 1, 3])));
         assert_eq!(bounding_box(Array3::from_elem((2, 2, 2), false).view()), None);

@@ -99,30 +99,29 @@ impl Scalar {
         }
     }
 
-    /// Turns stored bytes into numbers. Integers beyond 2^53 are rounded to the nearest f64.
-    pub(super) fn decode(self, bytes: &[u8], big_endian: bool, values: &mut Vec<f64>) {
-        macro_rules! decode {
+    /// Hands every stored number to `put`, with its place of `to`. Integers beyond 2^53 are rounded to the nearest f64.
+    pub(super) fn each<T>(self, bytes: &[u8], big_endian: bool, to: &mut [T], mut put: impl FnMut(&mut T, f64)) {
+        macro_rules! each {
             ($kind:ty) => {{
                 let (elements, _) = bytes.as_chunks::<{ size_of::<$kind>() }>();
                 if big_endian {
-                    values.extend(elements.iter().map(|element| <$kind>::from_be_bytes(*element) as f64));
+                    to.iter_mut().zip(elements).for_each(|(to, bytes)| put(to, <$kind>::from_be_bytes(*bytes) as f64));
                 } else {
-                    values.extend(elements.iter().map(|element| <$kind>::from_le_bytes(*element) as f64));
+                    to.iter_mut().zip(elements).for_each(|(to, bytes)| put(to, <$kind>::from_le_bytes(*bytes) as f64));
                 }
             }};
         }
-        values.clear();
         match self {
-            Self::U8 => decode!(u8),
-            Self::I8 => decode!(i8),
-            Self::U16 => decode!(u16),
-            Self::I16 => decode!(i16),
-            Self::U32 => decode!(u32),
-            Self::I32 => decode!(i32),
-            Self::U64 => decode!(u64),
-            Self::I64 => decode!(i64),
-            Self::F32 => decode!(f32),
-            Self::F64 => decode!(f64),
+            Self::U8 => each!(u8),
+            Self::I8 => each!(i8),
+            Self::U16 => each!(u16),
+            Self::I16 => each!(i16),
+            Self::U32 => each!(u32),
+            Self::I32 => each!(i32),
+            Self::U64 => each!(u64),
+            Self::I64 => each!(i64),
+            Self::F32 => each!(f32),
+            Self::F64 => each!(f64),
         }
     }
 }

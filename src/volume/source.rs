@@ -2,6 +2,8 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 
 use flate2::bufread::GzDecoder;
 
@@ -16,7 +18,7 @@ const PIECE: usize = 64 << 10;
 /// An open volume file.
 pub(super) struct Source {
     path: PathBuf,
-    reader: Box<dyn Read>,
+    reader: Box<dyn Read + Send>,
     /// Bytes on disk.
     length: u64,
     gzip: bool,
@@ -32,11 +34,16 @@ impl Source {
         let metadata = fs::metadata(path).map_err(io)?;
         if !metadata.is_file() {
             let what = if metadata.is_dir() { "a folder" } else { "not a regular file" };
-            return Err(VolumeError::invalid(path, "file", format!("it is {what}"), "name a .nii or .nii.gz file"));
+            return Err(VolumeError::invalid(
+                path,
+                "file",
+                format!("it is {what}"),
+                "name a .nii or .nii.gz file, or one of a pair of .hdr and .img",
+            ));
         }
         let mut file = BufReader::with_capacity(PIECE, File::open(path).map_err(io)?);
         let gzip = is_gzip(file.fill_buf().map_err(io)?);
-        let reader: Box<dyn Read> = if gzip {
+        let reader: Box<dyn Read + Send> = if gzip {
             Box::new(BufReader::with_capacity(PIECE, Members { decoder: Some(GzDecoder::new(file)) }))
         } else {
             Box::new(file)
@@ -100,6 +107,15 @@ impl Source {
         Ok(())
     }
 
+    /// Lets a thread unpack what is read next, where `bytes` of voxels are to come and they are packed: it is the longer half
+    /// of reading.
+    pub(super) fn unpack_ahead(&mut self, bytes: u64) {
+        if self.gzip && bytes >= AHEAD_FROM {
+            let reader = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+            self.reader = ahead(reader);
+        }
+    }
+
     /// Reads on to the end of a gzip stream, so that its check sum is compared.
     pub(super) fn finish(mut self) -> Result<(), VolumeError> {
         if !self.gzip {
@@ -131,6 +147,79 @@ pub(super) const TAKE_AGAIN: &str = "the file is cut short or damaged: take it f
 
 fn is_gzip(start: &[u8]) -> bool {
     start.starts_with(&[0x1f, 0x8b])
+}
+
+/// Volumes of fewer bytes are read before a thread is worth it.
+const AHEAD_FROM: u64 = if cfg!(test) { 1 << 10 } else { 4 << 20 };
+/// Pieces that wait to be read, and the bytes of each.
+const AHEAD: (usize, usize) = (4, 256 << 10);
+
+/// What `reader` gives, read by a thread of its own; `reader` itself where there can be no thread.
+fn ahead(reader: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
+    // Where no thread starts, the reader must not be gone with its work.
+    let place = Arc::new(Mutex::new(Some(reader)));
+    let taken = place.clone();
+    let (sender, receiver) = mpsc::sync_channel(AHEAD.0);
+    let started = thread::Builder::new().name("unpack".into()).spawn(move || {
+        let Some(mut reader) = taken.lock().ok().and_then(|mut place| place.take()) else { return };
+        loop {
+            let mut piece = vec![0; AHEAD.1];
+            let (count, error) = fill(&mut *reader, &mut piece);
+            piece.truncate(count);
+            let last = error.is_some() || count == 0;
+            // Nobody waits for more once the volume is read, or was given up.
+            if sender.send((piece, error)).is_err() || last {
+                return;
+            }
+        }
+    });
+    match started {
+        Ok(_) => Box::new(Ahead { receiver, piece: Vec::new(), at: 0, error: None }),
+        Err(_) => place.lock().ok().and_then(|mut place| place.take()).unwrap_or_else(|| Box::new(io::empty())),
+    }
+}
+
+/// Fills `buffer`, or as much of it as there is before the end or an error.
+fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Some(error)),
+        }
+    }
+    (filled, None)
+}
+
+/// The other end of [`ahead`].
+struct Ahead {
+    receiver: mpsc::Receiver<(Vec<u8>, Option<io::Error>)>,
+    piece: Vec<u8>,
+    at: usize,
+    /// What came after the last byte of `piece`.
+    error: Option<io::Error>,
+}
+
+impl Read for Ahead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.piece.len() {
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            // The thread has ended: so have the bytes.
+            let Ok((piece, error)) = self.receiver.recv() else { return Ok(0) };
+            (self.piece, self.at, self.error) = (piece, 0, error);
+            if self.piece.is_empty() && self.error.is_none() {
+                return Ok(0);
+            }
+        }
+        let count = buffer.len().min(self.piece.len() - self.at);
+        buffer[..count].copy_from_slice(&self.piece[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
 }
 
 /// Gzip members one after the other; what follows the last one (padding of tapes and block devices) is ignored,
@@ -165,7 +254,6 @@ fn refuse_by_name(path: &Path) -> Result<(), VolumeError> {
         "nrrd" | "nhdr" => ("NRRD", SIMPLE_ITK),
         "mha" | "mhd" => ("MetaImage", SIMPLE_ITK),
         "mgz" | "mgh" => ("FreeSurfer MGH", MGH_CURE),
-        "hdr" | "img" => ("an ANALYZE or two-file NIfTI volume", PAIR_CURE),
         _ => return Ok(()),
     };
     Err(VolumeError::invalid(path, "format", format!("{what} is not read, only NIfTI"), cure))
@@ -175,4 +263,4 @@ pub(super) const DICOM_CURE: &str = "convert the series with `dcm2niix -z y FOLD
 pub(super) const SIMPLE_ITK: &str =
     "convert it to .nii.gz, for example with 3D Slicer or SimpleITK's `WriteImage(ReadImage(IN), \"OUT.nii.gz\")`";
 pub(super) const MGH_CURE: &str = "convert it with `mri_convert IN.mgz OUT.nii.gz`";
-pub(super) const PAIR_CURE: &str = "join the pair into one file with `fslchfiletype NIFTI_GZ IN` or nibabel's `save(load(\"IN.hdr\"), \"OUT.nii.gz\")`";
+pub(super) const PAIR_CURE: &str = "let its name end in .hdr and put the .img of the same name beside it, or join the two into one file with `fslchfiletype NIFTI_GZ IN`";

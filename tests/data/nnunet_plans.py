@@ -60,14 +60,20 @@ def plan(name, gib):
     with contextlib.redirect_stdout(sys.stderr):
         ExperimentPlanner(name, gpu_memory_target_in_gb=gib, plans_name=f"plans{gib}").plan_experiment()
     plans = json.loads((Path(os.environ["nnUNet_preprocessed"]) / name / f"plans{gib}.json").read_text())
-    full = plans["configurations"]["3d_fullres"]
-    network = full["architecture"]["arch_kwargs"]
-    assert network["n_stages"] == len(network["strides"]) == len(network["features_per_stage"])
+    low = plans["configurations"].get("3d_lowres")
     return {
         "gib": gib,
         "transpose_forward": plans["transpose_forward"], "transpose_backward": plans["transpose_backward"],
-        "spacing": full["spacing"], "median": full["median_image_size_in_voxels"],
-        "patch": full["patch_size"], "batch": full["batch_size"],
+        **configuration(plans["configurations"]["3d_fullres"]), "low": low and configuration(low),
+    }
+
+
+def configuration(planned):
+    network = planned["architecture"]["arch_kwargs"]
+    assert network["n_stages"] == len(network["strides"]) == len(network["features_per_stage"])
+    return {
+        "spacing": planned["spacing"], "median": planned["median_image_size_in_voxels"],
+        "patch": planned["patch_size"], "batch": planned["batch_size"],
         "strides": network["strides"], "kernels": network["kernel_sizes"], "features": network["features_per_stage"],
     }
 
@@ -104,7 +110,7 @@ def main():
         for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             os.environ[variable] = str(Path(root) / variable)
         datasets = [dataset(number, *rest) for number, rest in enumerate(DATASETS, 1)]
-    made_with = f"nnunetv2 {version('nnunetv2')}, ExperimentPlanner, 3d_fullres of each plan; see nnunet_plans.py"
+    made_with = f"nnunetv2 {version('nnunetv2')}, ExperimentPlanner, 3d_fullres and 3d_lowres of each plan; see nnunet_plans.py"
     print(f'{{"made_with": {json.dumps(made_with)}, "datasets": [')
     for at, entry in enumerate(datasets):
         plans = entry.pop("plans")

@@ -108,6 +108,24 @@ pub fn write_nnunet(root: &Path, count: usize) -> PathBuf {
     root.to_path_buf()
 }
 
+/// Makes every volume of a dataset in nnU-Net's layout a pair of `.hdr` and `.img`.
+pub fn into_pairs(root: &Path) {
+    for folder in ["imagesTr", "labelsTr"] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let mut content = Vec::new();
+            flate2::read::GzDecoder::new(&fs::read(&path).unwrap()[..]).read_to_end(&mut content).unwrap();
+            let (header, voxels) = content.split_at_mut(352);
+            header[108..112].fill(0);
+            header[344..348].copy_from_slice(b"ni1\0");
+            let name = path.file_name().unwrap().to_str().unwrap().trim_end_matches(".nii.gz").to_owned();
+            fs::write(path.with_file_name(format!("{name}.hdr")), &header).unwrap();
+            fs::write(path.with_file_name(format!("{name}.img")), &voxels).unwrap();
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
 pub fn write_description(root: &Path, description: &serde_json::Value) {
     fs::create_dir_all(root).unwrap();
     fs::write(root.join("dataset.json"), description.to_string()).unwrap();

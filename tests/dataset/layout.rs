@@ -3,7 +3,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::json;
-use voxfit::dataset::{Case, Dataset, check};
+use voxfit::dataset::{Case, Dataset, check, prepare};
+use voxfit::volume::normalise::Normalisation;
 
 use crate::fixture;
 
@@ -46,6 +47,47 @@ fn nnunet_is_read() {
             label: folder.path().join("labelsTr/case_01.nii.gz"),
         }
     );
+}
+
+/// Either file of a pair may be the ending, and a change of either is a change of the dataset.
+#[test]
+fn pairs_are_read_in_nnunets_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    fixture::write_nnunet(folder.path(), 2);
+    let files = Dataset::open(folder.path()).unwrap();
+    let prepared = |dataset: &Dataset, channels| {
+        let preparation = prepare::Preparation {
+            spacing: [1.0; 3],
+            normalisation: vec![Normalisation::ZScore { nonzero: false }; channels],
+        };
+        prepare::case(&dataset.cases[1], dataset.classes.len(), dataset.ignore, &preparation).unwrap()
+    };
+    let expected = prepared(&files, 2);
+    fixture::into_pairs(folder.path());
+    let mut description = fixture::read_description(folder.path());
+    let mut digests = Vec::new();
+    for ending in [".img", ".hdr"] {
+        description["file_ending"] = json!(ending);
+        fixture::write_description(folder.path(), &description);
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert!(dataset.cases[1].label.ends_with(format!("labelsTr/case_01{ending}")));
+        assert!(check::check(&dataset).is_empty());
+        assert_eq!(prepared(&dataset, 2), expected);
+        digests.push(dataset.digest().unwrap());
+    }
+    assert_eq!(digests[0], digests[1]);
+    for (file, at) in [("imagesTr/case_00_0001.hdr", 348), ("labelsTr/case_01.img", 3)] {
+        let path = folder.path().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        digests.push(Dataset::open(folder.path()).unwrap().digest().unwrap());
+    }
+    assert!(digests[1] != digests[2] && digests[2] != digests[3]);
+    // Half a pair is named.
+    fs::remove_file(folder.path().join("imagesTr/case_01_0000.img")).unwrap();
+    let findings = check::check_folder(folder.path());
+    assert!(findings.iter().any(|finding| finding.case == "case_01" && finding.field == "pair"), "{findings:?}");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! NIfTI files, plain and packed.
 use std::path::Path;
 
+use ndarray::Array3;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
+use voxfit::dataset::Case;
 use voxfit::dataset::prepare::{self, Preparation};
 use voxfit::volume::normalise::Normalisation;
+use voxfit::volume::{Geometry, NativeGrid, write_image, write_labels};
 use voxfit::volume::{read_channels, read_header, read_image, read_labels, read_pieces};
 
 use crate::allocation::{alone, measured};
@@ -215,4 +218,46 @@ fn what_resampling_takes_is_compared_with_the_budget_before_it_is_made() {
     assert!(!lab.path("r").exists());
     // At the plan's own spacing there is nothing to resample.
     lab.done(&["train", "c.toml", "--run", "r"]);
+}
+
+/// Of a single channel that grows, shrinks, keeps its grid or has one coarse axis, and of several channels: neither more than
+/// was said, which might be refused, nor far less, which would keep cases waiting for no reason.
+#[test]
+fn what_preparing_holds_is_said_beforehand() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let size = [150, 140, 130];
+    let geometry = Geometry::new(size, [1.0, 1.0, 1.5]);
+    let native = NativeGrid::from_geometry(&geometry);
+    let images: Vec<_> = (0..3).map(|channel| folder.path().join(format!("a_{channel:04}.nii.gz"))).collect();
+    for (channel, path) in images.iter().enumerate() {
+        let data =
+            Array3::from_shape_fn((130, 140, 150), |(z, y, x)| (1 + (x * 7 + y * 5 + z * 3) % (50 + channel)) as f32);
+        write_image(path, data.view(), &native).unwrap();
+    }
+    let label = folder.path().join("a.nii.gz");
+    let labels = Array3::from_shape_fn((130, 140, 150), |(z, y, x)| u16::from(x + y + z > 300));
+    write_labels(&label, labels.view(), &native).unwrap();
+    for (spacing, channels) in [
+        ([1.0, 1.0, 1.5], 1),
+        ([0.8, 0.8, 0.8], 1),
+        ([1.5, 1.2, 2.0], 1),
+        ([1.0, 1.0, 4.0], 1),
+        ([0.7, 0.7, 5.0], 1),
+        ([1.2, 1.2, 1.2], 3),
+        ([0.9, 0.9, 1.5], 3),
+    ] {
+        for nonzero in [false, true] {
+            let normalisation = vec![Normalisation::ZScore { nonzero }; channels];
+            let preparation = Preparation { spacing, normalisation };
+            let case = Case { id: "a".into(), images: images[..channels].to_vec(), label: label.clone() };
+            let said = prepare::bytes(&case.images, &preparation).unwrap() as f64;
+            let (prepared, peak) = measured(|| prepare::case(&case, 2, None, &preparation).unwrap());
+            drop(prepared);
+            // A crop might have been copied, which a volume without a border of zeros is not.
+            // Tables of labels, threads' lines and pieces that wait: 3 MiB, whatever the case.
+            let share = (peak as f64 - f64::from(3 << 20)) / said;
+            assert!(share < 1.0 && share > 0.55, "{spacing:?}, {channels}: {peak} bytes of {said}");
+        }
+    }
 }

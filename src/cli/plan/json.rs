@@ -29,6 +29,9 @@ pub fn page(plan: &Plan) -> Value {
         json!({ "predicted_bytes": probed.predicted, "measured_bytes": probed.measured.peak_bytes,
             "seconds_per_step": probed.measured.seconds, "corrected": probed.corrected })
     });
+    let low = plan.beside.as_ref().map(|low| {
+        json!({ "spacing_mm": xyz(low.spacing), "median_voxels": xyz(low.median), "patch": xyz(low.topology.patch) })
+    });
     json!({
         "dataset": plan.dataset.name,
         "cases": plan.dataset.cases.len(),
@@ -37,6 +40,8 @@ pub fn page(plan: &Plan) -> Value {
         "spacing_mm": resolved.preparation.spacing,
         "median_voxels": plan.median,
         "patch": xyz(resolved.patch),
+        "patch_share_of_median": plan.coverage,
+        "low_resolution": low,
         "stages": stages,
         "parameters": fit.step.weights / 4,
         "norm": resolved.norm,

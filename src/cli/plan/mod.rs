@@ -17,6 +17,7 @@ use super::{Exit, arguments, interrupt, terminal};
 Example:
   voxfit plan volumes/phantom --memory 1GiB
   voxfit plan volumes/phantom --config configs/quickstart.toml --probe -o planned.toml
+  voxfit plan Task03_Liver --low-resolution -o coarse.toml
 
 What changes the result (patch, features) is changed only where nothing else fits, and then it is said; `train` never
 changes it.")]
@@ -38,6 +39,9 @@ pub struct PlanArgs {
     /// Run two real steps and show predicted beside measured
     #[arg(long)]
     probe: bool,
+    /// Plan the network for a coarser grid that nnU-Net trains where a patch shows less than a quarter of a case
+    #[arg(long)]
+    low_resolution: bool,
     /// Write the configuration with every value explicit
     #[arg(short, long, value_name = "FILE.toml")]
     output: Option<PathBuf>,
@@ -92,7 +96,12 @@ impl PlanArgs {
             let file = file.canonicalize().with_context(|| format!("{}: cannot be opened", file.display()))?;
             config.experiment.data.split = SplitBy::File(file.to_string_lossy().into_owned());
         }
-        Ok(PlanOptions { config, dataset: self.dataset.clone(), probe: self.probe })
+        Ok(PlanOptions {
+            config,
+            dataset: self.dataset.clone(),
+            probe: self.probe,
+            low_resolution: self.low_resolution,
+        })
     }
 }
 

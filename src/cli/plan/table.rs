@@ -5,6 +5,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use voxfit::config::{Activations, Auto, Recompute};
 use voxfit::memory::planner::Changed;
+use voxfit::network::low_resolution::{LowResolution, coverage};
 use voxfit::network::plan::Kind;
 use voxfit::shown;
 use voxfit::train::{Plan, Probed};
@@ -70,6 +71,9 @@ pub fn page(plan: &Plan) -> String {
     }
     if let Some(changed) = &plan.planned.changed {
         let _ = write!(text, "\n\n{}", change(plan, changed));
+    }
+    if let Some(low) = &plan.beside {
+        let _ = write!(text, "\n\n{}", beside(plan, low));
     }
     text
 }
@@ -145,6 +149,18 @@ fn probe(probed: &Probed) -> String {
     let off = 100.0 * (probed.predicted as f64 / measured as f64 - 1.0);
     let corrected = if probed.corrected { "; more than 10 % off: the plan above is corrected" } else { "" };
     format!("probe: {predicted} predicted, {} measured ({off:+.1} %); a step took {seconds}{corrected}", size(measured))
+}
+
+/// What to do where a patch shows little of a case.
+fn beside(plan: &Plan, low: &LowResolution) -> String {
+    let [seen, then] = [plan.coverage, coverage(low.topology.patch, low.median)].map(|share| 100.0 * share);
+    let (spacing, patch) = (triple(xyz(low.spacing)), triple(xyz(low.topology.patch)));
+    format!(
+        "The patch shows {seen:.0} % of a median case, less than a quarter: what lies further away, the network does not \
+         see. Plan a larger one (--set network.design=16GiB, in the same budget as long as it fits), or train a second \
+         network at {spacing} mm, whose patch of {patch} shows {then:.0} % (--low-resolution -o FILE), and keep the one \
+         that is better on the cases held out. There is no cascade of the two."
+    )
 }
 
 fn change(plan: &Plan, changed: &Changed) -> String {

@@ -5,6 +5,7 @@ use crate::dataset::store::default_root;
 use crate::dataset::{Dataset, DatasetError, read};
 use crate::memory::machine;
 use crate::network::topology::target_spacing;
+use crate::volume::resample;
 use crate::zyx;
 
 /// Bytes, about: were nothing cropped. What is free is none where the system does not say.
@@ -33,13 +34,13 @@ pub(super) fn look(dataset: &Dataset, looked: &[Looked], spacing: Option<[f64; 3
     let labels = if dataset.classes.len() > 256 { 2 } else { 1 };
     let (mut disk, mut most, mut largest) = (0u64, 0, 0);
     for (case, header) in headers() {
-        let (size, from) = (header.geometry.size, read::voxels(header.geometry.size));
+        let (from, mm) = (zyx(header.geometry.size), zyx(header.geometry.spacing()));
         let file = dataset.cases[case].images.first()?;
         // What cannot be prepared is said by preparing it; here it counts for nothing.
-        let to =
-            prepare::target_size(zyx(size), zyx(header.geometry.spacing()), &preparation, file).map_or(0, read::voxels);
-        disk = disk.saturating_add(to.saturating_mul(2 * channels as u64 + labels));
-        let memory = read::cost(from, to, channels);
+        let to = prepare::target_size(from, mm, &preparation, file).unwrap_or([0; 3]);
+        disk = disk.saturating_add(read::voxels(to).saturating_mul(2 * channels as u64 + labels));
+        let separate = resample::separate_axis(mm, zyx(spacing));
+        let memory = read::Grids { from, to, separate, channels }.cost();
         if memory > most {
             (most, largest) = (memory, case);
         }

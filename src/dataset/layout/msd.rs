@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{Case, Folder, MAX_CASES, MAX_FILES, MAX_PATH, are_there, is_there};
+use crate::volume::pair_stem;
 
 const CURE: &str = "write every case as {\"image\": \"imagesTr/a.nii.gz\", \"label\": \"labelsTr/a.nii.gz\"}";
 
@@ -94,8 +95,11 @@ fn below<'a>(root: &Path, parts: impl Iterator<Item = &'a str>) -> PathBuf {
     parts.filter(|part| !matches!(*part, "" | ".")).fold(root.to_path_buf(), |path, part| path.join(part))
 }
 
-/// File name without `.nii` or `.nii.gz`.
+/// File name without `.nii` or `.nii.gz`, or the ending of one file of a pair.
 fn stem(path: &Path) -> String {
+    if let Some(stem) = pair_stem(path) {
+        return stem.to_owned();
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
     plain.strip_suffix(".nii").unwrap_or(plain).to_string()

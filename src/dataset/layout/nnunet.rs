@@ -8,10 +8,13 @@ use serde_json::{Map, Value};
 use super::{Case, Folder, MAX_MISSING, more_missing, plural};
 use crate::dataset::DatasetError;
 
+/// What files may end in; of a pair either file stands for both.
+const ENDINGS: [&str; 6] = [".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz"];
+
 /// The cases whose files are there; `None` where the folders or the file ending cannot be made out.
 pub(super) fn cases(folder: &mut Folder<'_>, description: &Map<String, Value>, channels: usize) -> Option<Vec<Case>> {
     let ending = match description.get("file_ending") {
-        Some(Value::String(ending)) if ending == ".nii.gz" || ending == ".nii" => ending,
+        Some(Value::String(ending)) if ENDINGS.contains(&ending.as_str()) => ending,
         Some(other) => {
             folder.fault(
                 "file_ending",

@@ -4,12 +4,11 @@ mod stored;
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis, s};
+use ndarray::{Array3, Array4, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
-use super::read::{self, Raw};
+use super::read::{self, Grids, Raw};
 use super::{Case, DatasetError, Remap, room};
-use crate::volume::mask::Mask;
 use crate::volume::normalise::{self, Normalisation};
 use crate::volume::{NativeGrid, resample};
 use crate::zyx;
@@ -89,15 +88,22 @@ pub fn remapped_case(
     preparation: &Preparation,
 ) -> Result<(Array4<f32>, Array3<u16>), DatasetError> {
     let raw = read::channels(&case.images, preparation.normalisation.len())?;
-    let labels = read::labels(case, remap, &raw.geometry, classes, ignore)?;
+    // Of the label only the grid is looked at before: its voxels are read when those of the image are prepared and what was
+    // read of it is let go.
+    read::label_header(case, &raw.geometry)?;
+    let geometry = raw.geometry.clone();
     let image = case.images.first().map_or(Path::new(""), PathBuf::as_path);
     let PreparedImage { data, origin } = prepare(raw, preparation, image)?;
-    let cropped = crop(labels.view(), origin.crop_start, origin.crop_size);
+    let labels = read::labels(case, remap, &geometry, classes, ignore)?;
     let (_, z, y, x) = data.dim();
-    let labels = if origin.crop_size == [z, y, x] {
-        cropped.to_owned()
+    let (start, size) = (origin.crop_start, origin.crop_size);
+    let labels = if size != [z, y, x] {
+        let separate = resample::separate_axis(origin.spacing, zyx(preparation.spacing));
+        resample::labels(crop(labels.view(), start, size), [z, y, x], separate)
+    } else if size == origin.size {
+        labels
     } else {
-        resample::labels(cropped, [z, y, x], resample::separate_axis(origin.spacing, zyx(preparation.spacing)))
+        crop(labels.view(), start, size).to_owned()
     };
     Ok((data, labels))
 }
@@ -138,21 +144,27 @@ pub(super) fn target_size(
     Ok(resample::new_size(size, spacing, to))
 }
 
-/// Refuses to crop to `size` and resample to `to` voxels (z, y, x) what memory does not hold beside the volumes that
-/// were read.
-fn refuse_too_large(
-    size: [usize; 3],
-    to: [usize; 3],
-    preparation: &Preparation,
-    file: &Path,
-) -> Result<(), DatasetError> {
-    let channels = preparation.normalisation.len() as u64;
-    let bytes = read::made(read::voxels(size), read::voxels(to), channels);
-    room::refuse_too_large(file, &describe(size, to, preparation), bytes, CURE)
+/// Refuses to crop and resample what memory does not hold beside the volumes that were read.
+fn refuse_too_large(grids: Grids, preparation: &Preparation, file: &Path) -> Result<(), DatasetError> {
+    room::refuse_too_large(file, &describe(grids, preparation), grids.made(), CURE)
 }
 
 const CURE: &str =
     "correct the file's spacing, plan a coarser spacing (data.spacing), or use a machine with more memory";
+
+/// Bytes of volumes that preparing a case of these image files and a label takes at most, were nothing cropped; from the
+/// headers alone.
+///
+/// # Errors
+/// As [`expected`].
+pub fn bytes(files: &[PathBuf], preparation: &Preparation) -> Result<u64, DatasetError> {
+    expected_grids(files, preparation).map(Grids::cost)
+}
+
+fn expected_grids(files: &[PathBuf], preparation: &Preparation) -> Result<Grids, DatasetError> {
+    let Expected { header, size, prepared } = expected(files, preparation)?;
+    Ok(grids(size, prepared, zyx(header.geometry.spacing()), preparation))
+}
 
 /// Refuses to prepare what may hold more than `most` bytes (`None` without end), from headers alone: were nothing
 /// cropped.
@@ -162,12 +174,18 @@ pub(super) fn refuse_beyond(
     most: Option<u64>,
 ) -> Result<(), DatasetError> {
     let (Some(first), Some(_)) = (files.first(), most) else { return Ok(()) };
-    let Expected { size, prepared, .. } = expected(files, preparation)?;
-    let bytes = read::cost(read::voxels(size), read::voxels(prepared), preparation.normalisation.len());
-    room::refuse_beyond(first, &describe(size, prepared, preparation), bytes, most, "left of the memory budget", CURE)
+    let grids = expected_grids(files, preparation)?;
+    let what = describe(grids, preparation);
+    room::refuse_beyond(first, &what, grids.cost(), most, "left of the memory budget", CURE)
 }
 
-fn describe(size: [usize; 3], to: [usize; 3], preparation: &Preparation) -> String {
+/// Sizes are z, y, x, `spacing` is the file's.
+fn grids(from: [usize; 3], to: [usize; 3], spacing: [f64; 3], preparation: &Preparation) -> Grids {
+    let separate = resample::separate_axis(spacing, zyx(preparation.spacing));
+    Grids { from, to, separate, channels: preparation.normalisation.len() }
+}
+
+fn describe(Grids { from: size, to, .. }: Grids, preparation: &Preparation) -> String {
     let by = |size: [usize; 3]| crate::xyz(size).map(|voxels| voxels.to_string()).join("x");
     let spacing = preparation.spacing.map(|mm| mm.to_string()).join(", ");
     format!("going from {} to {} voxels at the plan's {spacing} mm", by(size), by(to))
@@ -175,43 +193,45 @@ fn describe(size: [usize; 3], to: [usize; 3], preparation: &Preparation) -> Stri
 
 fn prepare(raw: Raw, preparation: &Preparation, file: &Path) -> Result<PreparedImage, DatasetError> {
     let Raw { data, geometry, native } = raw;
-    let (_, z, y, x) = data.dim();
-    let (start, size) = nonzero_box(data.view());
-    let origin =
-        Origin { native, size: [z, y, x], crop_start: start, crop_size: size, spacing: zyx(geometry.spacing()) };
+    let whole = data.first().map_or([0; 3], |channel| channel.dim().into());
+    let (start, size) = nonzero_box(&data);
+    let origin = Origin { native, size: whole, crop_start: start, crop_size: size, spacing: zyx(geometry.spacing()) };
     let to = target_size(size, origin.spacing, preparation, file)?;
-    refuse_too_large(size, to, preparation, file)?;
-    let separate = resample::separate_axis(origin.spacing, zyx(preparation.spacing));
+    let grids = grids(size, to, origin.spacing, preparation);
+    refuse_too_large(grids, preparation, file)?;
 
-    let mut channels = cropped_channels(data, start, size);
     // The zeros outside the bounding box reach its faces, so that filling holes inside the box is filling them all.
-    let mask = preparation.normalisation.iter().any(Normalisation::is_masked).then(|| mask(&channels));
-    for (channel, normalisation) in channels.iter_mut().zip(&preparation.normalisation) {
+    let is_masked = preparation.normalisation.iter().any(Normalisation::is_masked);
+    let mask = is_masked.then(|| {
+        let crops: Vec<_> = data.iter().map(|channel| crop(channel.view(), start, size)).collect();
+        normalise::nonzero_mask(&crops)
+    });
+    // One channel after the other takes the place of what was read of it.
+    let mut channels = data.into_iter().zip(&preparation.normalisation).map(|(channel, normalisation)| {
+        let mut channel = if size == whole { channel } else { crop(channel.view(), start, size).to_owned() };
         normalisation.apply(channel.view_mut(), mask.as_ref());
-        if to != size {
-            *channel = resample::image(channel.view(), to, separate);
+        if to == size { channel } else { resample::owned_image(channel, to, grids.separate) }
+    });
+    let count = preparation.normalisation.len();
+    let data = match channels.next() {
+        Some(single) if count == 1 => single.insert_axis(Axis(0)),
+        first => {
+            let mut data = Array4::zeros((count, to[0], to[1], to[2]));
+            for (mut whole, channel) in data.outer_iter_mut().zip(first.into_iter().chain(channels)) {
+                whole.assign(&channel);
+            }
+            data
         }
-    }
-    drop(mask);
-    let data = if channels.len() == 1 {
-        channels.remove(0).insert_axis(Axis(0))
-    } else {
-        let mut data = Array4::zeros((channels.len(), to[0], to[1], to[2]));
-        for (mut whole, channel) in data.outer_iter_mut().zip(channels) {
-            whole.assign(&channel);
-        }
-        data
     };
     Ok(PreparedImage { data, origin })
 }
 
 /// The smallest box with every voxel that is nonzero in some channel: first voxel and voxels, z, y, x; the whole where
 /// there is none.
-pub(super) fn nonzero_box(data: ArrayView4<'_, f32>) -> ([usize; 3], [usize; 3]) {
-    let (_, z, y, x) = data.dim();
+pub(super) fn nonzero_box(channels: &[Array3<f32>]) -> ([usize; 3], [usize; 3]) {
     let mut found = NonzeroBox::default();
-    data.outer_iter().for_each(|channel| found.look([0; 3], channel));
-    found.of([z, y, x])
+    channels.iter().for_each(|channel| found.look([0; 3], channel.view()));
+    found.of(channels.first().map_or([0; 3], |channel| channel.dim().into()))
 }
 
 /// The smallest box with every voxel that is not 0, of a volume that comes in pieces.
@@ -251,50 +271,23 @@ fn crop<T>(data: ArrayView3<'_, T>, start: [usize; 3], size: [usize; 3]) -> Arra
     data.slice_move(s![z..z + size[0], y..y + size[1], x..x + size[2]])
 }
 
-/// Each channel's crop; a single channel that is kept whole is not copied.
-fn cropped_channels(data: Array4<f32>, start: [usize; 3], size: [usize; 3]) -> Vec<Array3<f32>> {
-    let (channels, z, y, x) = data.dim();
-    if channels == 1 && size == [z, y, x] {
-        return vec![data.index_axis_move(Axis(0), 0)];
-    }
-    data.outer_iter().map(|channel| crop(channel, start, size).to_owned()).collect()
-}
-
-fn mask(channels: &[Array3<f32>]) -> Mask {
-    match channels {
-        [single] => normalise::nonzero_mask(single.view().insert_axis(Axis(0))),
-        _ => {
-            let [z, y, x] = channels.first().map_or([0; 3], |channel| channel.dim().into());
-            let mut any = Array4::<f32>::zeros((1, z, y, x));
-            for channel in channels {
-                any.index_axis_mut(Axis(0), 0).zip_mut_with(channel, |any, &value| {
-                    if value != 0.0 {
-                        *any = 1.0;
-                    }
-                });
-            }
-            normalise::nonzero_mask(any.view())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Preparation, nonzero_box, target_size};
-    use ndarray::Array4;
+    use ndarray::Array3;
     use std::path::Path;
 
     #[test]
     fn the_box_spans_all_channels() {
-        let mut data = Array4::<f32>::zeros((2, 5, 6, 7));
-        data[[0, 1, 4, 2]] = -1.0;
-        data[[1, 3, 2, 6]] = 1e-30;
-        assert_eq!(nonzero_box(data.view()), ([1, 2, 2], [3, 3, 5]));
+        let mut data = [Array3::<f32>::zeros((5, 6, 7)), Array3::zeros((5, 6, 7))];
+        data[0][[1, 4, 2]] = -1.0;
+        data[1][[3, 2, 6]] = 1e-30;
+        assert_eq!(nonzero_box(&data), ([1, 2, 2], [3, 3, 5]));
     }
 
     #[test]
     fn an_image_of_zeros_is_kept_whole() {
-        assert_eq!(nonzero_box(Array4::<f32>::zeros((1, 5, 6, 7)).view()), ([0; 3], [5, 6, 7]));
+        assert_eq!(nonzero_box(&[Array3::zeros((5, 6, 7))]), ([0; 3], [5, 6, 7]));
     }
 
     #[test]

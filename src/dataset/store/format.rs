@@ -23,7 +23,7 @@ use crate::files;
 
 pub(super) const MAGIC: &[u8; 8] = b"voxfitcs";
 /// Part of a store's key: to be raised when the format or anything in the preparation changes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Bytes before the header.
 pub(super) const PREFIX: usize = 48;
 /// Bytes after the labels.

@@ -15,8 +15,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::prepare::{self, Preparation};
-use super::{Case, Contents, DEFAULT_MEMORY, Dataset, DatasetError, parallel, read};
-use crate::{files, volume, zyx};
+use super::{Case, Contents, DEFAULT_MEMORY, Dataset, DatasetError, parallel};
+use crate::files;
 
 pub use patch::StoredCase;
 pub use root::{clean, default_root};
@@ -173,10 +173,7 @@ fn key(dataset_digest: &str, preparation: &Preparation) -> String {
     files::sha256_hex(text.as_bytes())[..root::KEY_LENGTH].to_string()
 }
 
-/// Bytes that preparing `case` takes, about; 0 where its header cannot be read, which its preparation will report.
+/// Bytes that preparing `case` takes; 0 where its headers cannot be read, which its preparation will report.
 fn cost(case: &Case, preparation: &Preparation) -> u64 {
-    let Some(header) = case.images.first().and_then(|file| volume::read_header(file).ok()) else { return 0 };
-    let (size, spacing) = (zyx(header.geometry.size), zyx(header.geometry.spacing()));
-    let to = prepare::target_size(size, spacing, preparation, &case.label).map_or(0, read::voxels);
-    read::cost(read::voxels(size), to, preparation.normalisation.len())
+    prepare::bytes(&case.images, preparation).unwrap_or(0)
 }

@@ -1,6 +1,6 @@
 //! Resampling along one axis.
 use ndarray::parallel::prelude::*;
-use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
 
 /// Degree of the interpolation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,18 +39,66 @@ pub(super) fn along_view(data: ArrayView3<'_, f32>, axis: usize, size: usize, or
     let taps = taps(count, size, order);
     // Work is cut into slabs at right angles to the axis, and these into groups of lines.
     let slabs = if axis == 0 { 1 } else { 0 };
-    (result.axis_iter_mut(Axis(slabs)), data.axis_iter(Axis(slabs))).into_par_iter().for_each(|(mut to, from)| {
-        // Of the two axes left, the line's first.
-        let line = if axis == 0 { 0 } else { axis - 1 };
-        let across = Axis(1 - line);
-        let groups = to.axis_chunks_iter_mut(across, LANES).zip(from.axis_chunks_iter(across, LANES));
-        let mut work = vec![0.0; (count + 2 * PAD) * LANES];
-        for (to, from) in groups {
-            let (to, from) = if line == 0 { (to, from) } else { (to.reversed_axes(), from.reversed_axes()) };
-            lines(to, from, &taps, order, &mut work);
-        }
-    });
+    // Of the two axes that a slab has, the line's.
+    let line = if axis == 0 { 0 } else { axis - 1 };
+    let slabs = (result.axis_iter_mut(Axis(slabs)), data.axis_iter(Axis(slabs))).into_par_iter();
+    slabs.for_each_init(
+        || vec![0.0; (count + 2 * PAD) * LANES],
+        |work, (to, from)| plane(to, from, line, &taps, order, work),
+    );
     result
+}
+
+/// `data` with `size` voxels along `axes`, some of y and x in their order: each plane is worked on alone, so that what lies
+/// between the axes is a plane and no volume. The numbers are those of [`along_view`], axis after axis.
+pub(super) fn in_plane(data: ArrayView3<'_, f32>, axes: &[usize], size: [usize; 3], order: Order) -> Array3<f32> {
+    let from = [0, 1, 2].map(|axis| data.len_of(Axis(axis)));
+    let mut shape = from;
+    axes.iter().for_each(|&axis| shape[axis] = size[axis]);
+    let mut result = Array3::zeros(shape);
+    if data.is_empty() || result.is_empty() {
+        return result;
+    }
+    let taps: Vec<Vec<Tap>> = axes.iter().map(|&axis| taps(from[axis], size[axis], order)).collect();
+    let planes = (result.axis_iter_mut(Axis(0)), data.axis_iter(Axis(0))).into_par_iter();
+    let longest = axes.iter().map(|&axis| from[axis]).max().unwrap_or(0);
+    planes.for_each_init(
+        || vec![0.0; (longest + 2 * PAD) * LANES],
+        |work, (mut to, from)| {
+            let mut made: Option<Array2<f32>> = None;
+            for (number, (&axis, taps)) in axes.iter().zip(&taps).enumerate() {
+                let from = made.as_ref().map_or(from, |made| made.view());
+                if number + 1 == axes.len() {
+                    plane(to.view_mut(), from, axis - 1, taps, order, work);
+                    break;
+                }
+                let mut shape = from.dim();
+                *if axis == 1 { &mut shape.0 } else { &mut shape.1 } = size[axis];
+                let mut next = Array2::zeros(shape);
+                plane(next.view_mut(), from, axis - 1, taps, order, work);
+                made = Some(next);
+            }
+        },
+    );
+    result
+}
+
+/// Resamples a plane's lines, which run along its axis `line`, in groups.
+fn plane(
+    to: ArrayViewMut2<'_, f32>,
+    from: ArrayView2<'_, f32>,
+    line: usize,
+    taps: &[Tap],
+    order: Order,
+    work: &mut [f64],
+) {
+    let across = Axis(1 - line);
+    let mut to = to;
+    let groups = to.axis_chunks_iter_mut(across, LANES).zip(from.axis_chunks_iter(across, LANES));
+    for (to, from) in groups {
+        let (to, from) = if line == 0 { (to, from) } else { (to.reversed_axes(), from.reversed_axes()) };
+        lines(to, from, taps, order, work);
+    }
 }
 
 /// Resamples a group of lines, `[voxel, line]`.

@@ -2,7 +2,7 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView3, Axis};
 
-use super::axis::{Order, Tap, taps};
+use super::axis::{Order, taps};
 
 /// Each label's mask resampled linearly (nearest across `separate_axis`); `size` and the axis are z, y, x.
 ///
@@ -19,8 +19,11 @@ pub fn labels(data: ArrayView3<'_, u16>, size: [usize; 3], separate_axis: Option
     }
     let along = |axis: usize| {
         let count = data.len_of(Axis(axis));
-        let order = if separate_axis == Some(axis) { Order::Nearest } else { Order::Linear };
-        taps(count, size[axis], order).iter().map(|tap| neighbours(tap, count)).collect::<Vec<_>>()
+        if separate_axis == Some(axis) {
+            let nearest = taps(count, size[axis], Order::Nearest);
+            return nearest.iter().map(|tap| [(tap.start, 1.0), (tap.start, 0.0)]).collect::<Vec<_>>();
+        }
+        (0..size[axis]).map(|index| neighbours(index, count, size[axis])).collect()
     };
     let (deep, high, wide) = (along(0), along(1), along(2));
     result.axis_iter_mut(Axis(0)).into_par_iter().zip(deep.par_iter()).for_each(|(mut plane, z)| {
@@ -36,8 +39,14 @@ pub fn labels(data: ArrayView3<'_, u16>, size: [usize; 3], separate_axis: Option
 /// Two neighbours along one axis and their weights.
 type Pair = [(usize, f64); 2];
 
-fn neighbours(tap: &Tap, count: usize) -> Pair {
-    [(tap.start, tap.weights[0]), ((tap.start + 1).min(count - 1), tap.weights[1])]
+/// As scipy has them: beyond the border the two neighbours are the same voxel, whose share is the sum of two weights and so
+/// not always 1. A label's share of one half, and with it the label, depends on such roundings.
+fn neighbours(index: usize, count: usize, size: usize) -> Pair {
+    let at = (index as f64 + 0.5) * (count as f64 / size as f64) - 0.5;
+    let below = at.floor();
+    let inside = |voxel: f64| voxel.clamp(0.0, (count - 1) as f64) as usize;
+    let weight = 1.0 - (at - below);
+    [(inside(below), weight), (inside(below + 1.0), 1.0 - weight)]
 }
 
 fn winner(data: &ArrayView3<'_, u16>, z: &Pair, y: &Pair, x: &Pair) -> u16 {

@@ -7,7 +7,8 @@ mod axis;
 mod label;
 pub mod stored;
 
-use ndarray::{Array3, ArrayView3, Axis, Zip};
+use ndarray::parallel::prelude::*;
+use ndarray::{Array3, ArrayView2, ArrayView3, Axis, CowArray, Ix3};
 
 use axis::Order;
 pub use label::labels;
@@ -24,45 +25,56 @@ pub fn new_size(size: [usize; 3], from: [f64; 3], to: [f64; 3]) -> [usize; 3] {
 ///
 /// A value that is not finite spreads along its lines: replace such values first.
 pub fn image(data: ArrayView3<'_, f32>, size: [usize; 3], separate_axis: Option<usize>) -> Array3<f32> {
+    cubic(CowArray::from(data), size, separate_axis)
+}
+
+/// As [`image`], of a volume that is let go as soon as the first pass was over it.
+pub fn owned_image(data: Array3<f32>, size: [usize; 3], separate_axis: Option<usize>) -> Array3<f32> {
+    cubic(CowArray::from(data), size, separate_axis)
+}
+
+fn cubic(data: CowArray<'_, f32, Ix3>, size: [usize; 3], separate_axis: Option<usize>) -> Array3<f32> {
     let Some(across) = separate_axis.filter(|&axis| axis < 3) else {
+        let range = (data.shape() != size).then(|| range(data.view()));
         let mut result = each_axis(data, size, Order::Cubic, None);
-        if data.shape() != size {
-            clip(result.view_mut().into_slice(), range(data));
+        if let Some((low, high)) = range {
+            result.par_map_inplace(|value| *value = limit(*value, low, high));
         }
         return result;
     };
-    let mut result = each_axis(data, size, Order::Cubic, Some(across));
     let in_plane = |axis: usize| axis == across || data.len_of(Axis(axis)) == size[axis];
-    if !(0..3).all(in_plane) {
-        Zip::from(result.axis_iter_mut(Axis(across))).and(data.axis_iter(Axis(across))).par_for_each(
-            |mut slice, source| {
-                let (low, high) = range(source.insert_axis(Axis(0)));
-                slice.map_inplace(|value| *value = limit(*value, low, high));
-            },
-        );
+    let ranges = (!(0..3).all(in_plane)).then(|| {
+        let slices = data.axis_iter(Axis(across)).into_par_iter();
+        slices.map(|slice| range(slice.insert_axis(Axis(0)))).collect::<Vec<_>>()
+    });
+    let mut result = each_axis(data, size, Order::Cubic, Some(across));
+    if let Some(ranges) = ranges {
+        let slices = result.axis_iter_mut(Axis(across)).into_par_iter().zip(ranges);
+        slices.for_each(|(mut slice, (low, high))| slice.map_inplace(|value| *value = limit(*value, low, high)));
     }
     axis::along(result, across, size[across], Order::Nearest)
 }
 
 /// Linear interpolation (order 1) for logits and probabilities; `size` is z, y, x.
 pub fn linear(data: ArrayView3<'_, f32>, size: [usize; 3]) -> Array3<f32> {
-    each_axis(data, size, Order::Linear, None)
+    each_axis(CowArray::from(data), size, Order::Linear, None)
 }
 
-/// The most bytes that [`image`] (without a separate axis) or [`linear`] hold for going from `from` to `to` voxels, the
-/// result among them and the input not; `u64::MAX` where they do not fit a u64. Sizes that come from a spacing in a
-/// file are to be compared with the memory at hand before they are asked for.
-pub fn peak_bytes(from: [usize; 3], to: [usize; 3]) -> u64 {
+/// The most bytes that [`owned_image`] holds for going from `from` to `to` voxels, input and result among them; `u64::MAX`
+/// where they do not fit a u64. Sizes that come from a spacing in a file are to be compared with the memory at hand before
+/// they are asked for.
+pub fn peak_bytes(from: [usize; 3], to: [usize; 3], separate_axis: Option<usize>) -> u64 {
     let bytes = |size: [usize; 3]| size.iter().fold(size_of::<f32>() as u64, |all, &n| all.saturating_mul(n as u64));
-    let (mut size, mut held, mut peak) = (from, 0, 0u64);
-    for axis in order_of_axes(from, to) {
-        if size[axis] != to[axis] {
-            size[axis] = to[axis];
-            peak = peak.max(bytes(size).saturating_add(held));
-            held = bytes(size);
-        }
+    let across = separate_axis.filter(|&axis| axis < 3);
+    let mut passes = passes(from, to, across);
+    passes.extend(across.filter(|&axis| from[axis] != to[axis]).map(|axis| vec![axis]));
+    let (mut size, mut peak) = (from, bytes(from));
+    for pass in passes {
+        let held = bytes(size);
+        pass.into_iter().for_each(|axis| size[axis] = to[axis]);
+        peak = peak.max(held.saturating_add(bytes(size)));
     }
-    peak.max(bytes(to))
+    peak
 }
 
 /// Those that shrink the most first, so that little is held in between.
@@ -73,29 +85,45 @@ fn order_of_axes(from: [usize; 3], to: [usize; 3]) -> [usize; 3] {
     axes
 }
 
+/// The axes that change, in their order, but `except`: y and x in one pass where they follow each other, which makes nothing
+/// of a volume's size between them.
+fn passes(from: [usize; 3], to: [usize; 3], except: Option<usize>) -> Vec<Vec<usize>> {
+    let mut passes: Vec<Vec<usize>> = Vec::new();
+    let changing = |&axis: &usize| Some(axis) != except && from[axis] != to[axis];
+    for axis in order_of_axes(from, to).into_iter().filter(changing) {
+        match passes.last_mut() {
+            Some(last) if axis > 0 && !last.contains(&0) => last.push(axis),
+            _ => passes.push(vec![axis]),
+        }
+    }
+    passes
+}
+
 /// Resamples along every axis but `except`.
-fn each_axis(data: ArrayView3<'_, f32>, size: [usize; 3], order: Order, except: Option<usize>) -> Array3<f32> {
+fn each_axis(data: CowArray<'_, f32, Ix3>, size: [usize; 3], order: Order, except: Option<usize>) -> Array3<f32> {
     let from = [0, 1, 2].map(|axis| data.len_of(Axis(axis)));
-    let mut result: Option<Array3<f32>> = None;
-    for axis in order_of_axes(from, size).into_iter().filter(|&axis| Some(axis) != except) {
-        result = Some(match result {
-            None if data.len_of(Axis(axis)) == size[axis] => continue,
-            None => axis::along_view(data, axis, size[axis], order),
-            Some(array) => axis::along(array, axis, size[axis], order),
+    let mut data = data;
+    for pass in passes(from, size, except) {
+        // What it was made of is let go here.
+        data = CowArray::from(match pass[..] {
+            [axis] => axis::along_view(data.view(), axis, size[axis], order),
+            _ => axis::in_plane(data.view(), &pass, size, order),
         });
     }
-    result.unwrap_or_else(|| data.as_standard_layout().into_owned())
+    match data.is_standard_layout() {
+        true => data.into_owned(),
+        false => data.as_standard_layout().into_owned(),
+    }
 }
 
 /// Smallest and largest value, NaN left out.
 fn range(data: ArrayView3<'_, f32>) -> (f32, f32) {
-    data.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)))
-}
-
-fn clip(values: Option<&mut [f32]>, (low, high): (f32, f32)) {
-    for value in values.into_iter().flatten() {
-        *value = limit(*value, low, high);
-    }
+    let join = |(low, high): (f32, f32), (least, most): (f32, f32)| (low.min(least), high.max(most));
+    let none = (f32::INFINITY, f32::NEG_INFINITY);
+    let plane = |plane: ArrayView2<'_, f32>| plane.iter().fold(none, |range, &value| join(range, (value, value)));
+    // Plane by plane and then in their order: the same whatever the threads.
+    let planes: Vec<(f32, f32)> = data.axis_iter(Axis(0)).into_par_iter().map(plane).collect();
+    planes.into_iter().fold(none, join)
 }
 
 /// As `f32::clamp`, which would panic on an empty range (all values NaN).

@@ -164,8 +164,24 @@ fn one_coarse_axis_is_separated() {
 
 #[test]
 fn peak_counts_what_is_held_between_axes() {
-    // 10 -> 5 along the first axis (5*10*10), then 10 -> 20 along the second (5*20*10 beside the 5*10*10).
-    assert_eq!(peak_bytes([10, 10, 10], [5, 20, 10]), 4 * (500 + 1000));
-    assert_eq!(peak_bytes([3, 4, 5], [3, 4, 5]), 4 * 60);
-    assert_eq!(peak_bytes([3, 4, 5], [usize::MAX; 3]), u64::MAX);
+    // 10 -> 5 along the first axis (5*10*10 beside the whole), then 10 -> 20 along the second (5*20*10 beside 5*10*10).
+    assert_eq!(peak_bytes([10, 10, 10], [5, 20, 10], None), 4 * (1000 + 500));
+    assert_eq!(peak_bytes([10, 10, 10], [5, 40, 10], None), 4 * (500 + 2000));
+    // y and x in one pass; the coarse axis last.
+    assert_eq!(peak_bytes([10, 10, 10], [20, 5, 8], None), 4 * (1000 + 400));
+    assert_eq!(peak_bytes([10, 10, 10], [5, 20, 20], Some(0)), 4 * (4000 + 2000));
+    assert_eq!(peak_bytes([3, 4, 5], [3, 4, 5], None), 4 * 60);
+    assert_eq!(peak_bytes([3, 4, 5], [usize::MAX; 3], None), u64::MAX);
+}
+
+/// A volume that is given away is resampled to the same bits.
+#[test]
+fn owned_is_as_seen() {
+    let data = volume([9, 14, 11]);
+    for size in [[5, 20, 11], [13, 7, 30], [9, 14, 12], [3, 14, 11], [20, 30, 25], [9, 9, 11], [9, 14, 11]] {
+        for across in [None, Some(0), Some(1), Some(2)] {
+            let seen = image(data.view(), size, across);
+            assert_eq!(owned_image(data.clone(), size, across), seen, "{size:?} {across:?}");
+        }
+    }
 }
