@@ -6,6 +6,7 @@ mod clean;
 mod compare;
 mod devices;
 mod evaluate;
+mod export;
 mod interrupt;
 mod later;
 mod phantom;
@@ -97,6 +98,7 @@ enum Verb {
     Train(Box<train::TrainArgs>),
     Predict(predict::PredictArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Export(export::ExportArgs),
     Compare(compare::CompareArgs),
     Reproduce(reproduce::ReproduceArgs),
     Devices(devices::DevicesArgs),
@@ -120,6 +122,7 @@ pub fn run() -> Exit {
         Verb::Train(args) => train::run(*args, global),
         Verb::Predict(args) => predict::run(args, global),
         Verb::Evaluate(args) => evaluate::run(&args, global),
+        Verb::Export(args) => export::run(args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Reproduce(args) => reproduce::run(args, global),
         Verb::Devices(args) => devices::run(&args),

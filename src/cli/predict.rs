@@ -58,6 +58,15 @@ pub enum Checkpoint {
     Last,
 }
 
+impl From<Checkpoint> for CheckpointName {
+    fn from(checkpoint: Checkpoint) -> Self {
+        match checkpoint {
+            Checkpoint::Best => Self::Best,
+            Checkpoint::Last => Self::Last,
+        }
+    }
+}
+
 impl PredictArgs {
     /// The arguments, validated.
     ///
@@ -73,10 +82,7 @@ impl PredictArgs {
             run: args.run,
             inputs: args.inputs,
             output: args.output,
-            checkpoint: match args.checkpoint {
-                Checkpoint::Best => CheckpointName::Best,
-                Checkpoint::Last => CheckpointName::Last,
-            },
+            checkpoint: args.checkpoint.into(),
             tta: args.tta,
             overlap: args.overlap,
             device: arguments::usable(args.device)?,
