@@ -7,6 +7,7 @@ mod compare;
 mod devices;
 mod evaluate;
 mod export;
+mod import;
 mod interrupt;
 mod later;
 mod phantom;
@@ -99,6 +100,7 @@ enum Verb {
     Predict(predict::PredictArgs),
     Evaluate(evaluate::EvaluateArgs),
     Export(export::ExportArgs),
+    Import(import::ImportArgs),
     Compare(compare::CompareArgs),
     Reproduce(reproduce::ReproduceArgs),
     Devices(devices::DevicesArgs),
@@ -123,6 +125,7 @@ pub fn run() -> Exit {
         Verb::Predict(args) => predict::run(args, global),
         Verb::Evaluate(args) => evaluate::run(&args, global),
         Verb::Export(args) => export::run(args),
+        Verb::Import(args) => import::run(args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Reproduce(args) => reproduce::run(args, global),
         Verb::Devices(args) => devices::run(&args),

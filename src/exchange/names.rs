@@ -4,6 +4,7 @@
 //! order of values are the same in both: arrays are z, y, x, a decoder level reads first what comes from below and then the
 //! skip, and a transposed convolution is `[in, out, z, y, x]`. nnU-Net counts decoder levels from the deepest, voxfit by
 //! resolution.
+use crate::network::is_head;
 use crate::network::plan::{Kind, NetworkPlan, Norm, Stage};
 
 /// One tensor.
@@ -21,11 +22,6 @@ impl Pair {
     pub fn is_head(&self) -> bool {
         is_head(&self.ours)
     }
-}
-
-/// Whether voxfit's tensor of this name is part of a head.
-pub fn is_head(ours: &str) -> bool {
-    ours.starts_with("head.")
 }
 
 /// Every tensor of a network, in the order of the forward pass. nnU-Net has a head at every level, so heads are listed at
