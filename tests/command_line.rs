@@ -77,6 +77,7 @@ fn help_lists_the_verbs_that_work() {
             "evaluate",
             "export",
             "import",
+            "pack",
             "compare",
             "reproduce",
             "devices",

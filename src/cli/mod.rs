@@ -10,6 +10,7 @@ mod export;
 mod import;
 mod interrupt;
 mod later;
+mod pack;
 mod phantom;
 mod plan;
 mod predict;
@@ -101,6 +102,7 @@ enum Verb {
     Evaluate(evaluate::EvaluateArgs),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
+    Pack(pack::PackArgs),
     Compare(compare::CompareArgs),
     Reproduce(reproduce::ReproduceArgs),
     Devices(devices::DevicesArgs),
@@ -126,6 +128,7 @@ pub fn run() -> Exit {
         Verb::Evaluate(args) => evaluate::run(&args, global),
         Verb::Export(args) => export::run(args),
         Verb::Import(args) => import::run(args),
+        Verb::Pack(args) => pack::run(args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Reproduce(args) => reproduce::run(args, global),
         Verb::Devices(args) => devices::run(&args),

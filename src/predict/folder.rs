@@ -2,23 +2,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::networks::Source;
 use super::{InputCase, Memory, PredictError, Predictor, PredictorSettings, case, find_cases, memory, tile, warnings};
 use crate::config::{Auto, ByteSize, Device};
+use crate::exchange::Member;
 use crate::files::write_bytes;
 use crate::memory::budget;
 use crate::network::UNet;
 use crate::ops::cpu::pool;
-use crate::train::{
-    LoadedRun,
-    checkpoint::{self, State},
-    load_run,
-};
+use crate::train::LoadedRun;
 use crate::volume;
 
 /// Which weights of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckpointName {
     /// Of the highest mean Dice in validation.
@@ -39,6 +37,7 @@ impl CheckpointName {
 /// The arguments of a prediction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
+    /// A run folder, one that holds those of several folds, or a model file.
     pub run: PathBuf,
     /// Files and folders; at least one.
     pub inputs: Vec<PathBuf>,
@@ -93,30 +92,20 @@ pub struct CaseRecord {
 /// # Errors
 /// The first fault; what was written before it stays, each file whole.
 pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Record, PredictError> {
-    let folders = members(&options.run)?;
-    let plan = read_plan(&folders[0])?;
+    let (source, plan) = Source::open(&options.run)?;
     let cases = find_cases(&options.inputs, plan.channels.len())?;
     let outputs = output_paths(&options.output, &cases)?;
     refuse_to_overwrite(&cases, &outputs)?;
     let device = crate::device::open(options.device).map_err(PredictError::Run)?;
     let budget = budget(options);
     let mirror = plan.mirror_axes.map(|trained| trained && options.tta);
-    let passes = (folders.len(), tile::mirrorings(mirror).len());
+    let passes = (source.count(), tile::mirrorings(mirror).len());
     let files = cases.iter().map(|case| (case.id.as_str(), case.files.as_slice()));
     memory::check(budget, &plan, passes, files, options.probabilities)?;
-    let mut networks = Vec::new();
-    let mut states = Vec::new();
     // What reading them takes beside their weights goes back to the system, whatever lies between.
     let keep = pool::Keep::new();
-    for folder in &folders {
-        if read_plan(folder)?.network != plan.network {
-            let text = format!("{}: its network is not that of {}", folder.display(), folders[0].display());
-            return Err(PredictError::Run(format!("{text}; predict with each alone")));
-        }
-        let (network, state) = read_network(folder, options.checkpoint, &plan, &device)?;
-        networks.push(network);
-        states.push(state);
-    }
+    let (networks, read): (Vec<UNet>, Vec<Member>) =
+        source.networks(options.checkpoint, &plan, &device)?.into_iter().unzip();
     drop(keep);
     let predictor = Predictor {
         networks: networks.iter().collect(),
@@ -147,9 +136,9 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
     let record = Record {
         voxfit: crate::VERSION.to_owned(),
         run: options.run.clone(),
-        checkpoint: options.checkpoint,
-        weights_sha256: states.iter().map(|state| state.weights_sha256.clone()).collect(),
-        steps: states.iter().map(|state| state.step).collect(),
+        checkpoint: source.checkpoint(options.checkpoint),
+        weights_sha256: read.iter().map(|network| network.weights_sha256.clone()).collect(),
+        steps: read.iter().map(|network| network.step).collect(),
         device: options.device.to_string(),
         tta: options.tta,
         overlap: options.overlap,
@@ -160,47 +149,6 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
     let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
     write_bytes(&path, text.as_bytes()).map_err(|source| PredictError::Io { path, source })?;
     Ok(record)
-}
-
-/// The run folder itself, or its folds.
-fn members(run: &Path) -> Result<Vec<PathBuf>, PredictError> {
-    if run.join("plan.toml").is_file() {
-        return Ok(vec![run.to_owned()]);
-    }
-    let folds: Vec<PathBuf> = (0..1000)
-        .map(|fold| run.join(format!("fold_{fold}")))
-        .take_while(|folder| folder.join("plan.toml").is_file())
-        .collect();
-    if folds.is_empty() {
-        let text = format!("{}: no run in this folder (no plan.toml)", run.display());
-        return Err(PredictError::Run(format!("{text}; give the run folder of a training")));
-    }
-    Ok(folds)
-}
-
-fn read_plan(folder: &Path) -> Result<LoadedRun, PredictError> {
-    load_run(folder).map_err(|error| PredictError::Run(error.to_string()))
-}
-
-fn read_network(
-    folder: &Path,
-    name: CheckpointName,
-    plan: &LoadedRun,
-    device: &burn::tensor::Device,
-) -> Result<(UNet, State), PredictError> {
-    let path = crate::train::checkpoint_path(folder, name.folder());
-    if !path.is_file() {
-        let cure = match name {
-            CheckpointName::Best => "predict with --checkpoint last, or train with validation",
-            CheckpointName::Last => "train longer than one checkpoint, or wait for the first",
-        };
-        return Err(PredictError::Run(format!("{}: no such checkpoint; {cure}", path.display())));
-    }
-    let failed = |error: crate::train::TrainError| PredictError::Run(error.to_string());
-    let mut checkpoint = checkpoint::load_weights(&path).map_err(failed)?;
-    let mut network = UNet::new(&plan.network, 0, device);
-    checkpoint.restore_weights(&mut network, &path).map_err(failed)?;
-    Ok((network, checkpoint.state))
 }
 
 fn is_volume(path: &Path) -> bool {

@@ -4,6 +4,7 @@ mod cases;
 mod error;
 mod folder;
 mod memory;
+mod networks;
 mod tile;
 mod warnings;
 mod window;
@@ -17,6 +18,7 @@ pub use cases::{InputCase, find_cases};
 pub use error::PredictError;
 pub use folder::{CheckpointName, Observer, Options, Record, run};
 pub use memory::{Memory, check_validation};
+pub(crate) use networks::members;
 
 use crate::dataset::prepare::Preparation;
 use crate::network::UNet;

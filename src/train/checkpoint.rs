@@ -293,7 +293,7 @@ impl Checkpoint {
     /// # Errors
     /// A tensor that is missing or of another shape, by name.
     pub fn restore_weights(&mut self, network: &mut UNet, path: &Path) -> Result<(), TrainError> {
-        let mut take = |name: &str, shape: &[usize]| {
+        let take = |name: &str, shape: &[usize]| {
             let name = format!("{WEIGHTS}{name}");
             match self.tensors.remove(&name) {
                 Some((found, values)) if found == shape => Ok(values),
@@ -301,16 +301,7 @@ impl Checkpoint {
                 None => Err(mismatch(path, &name, "is missing")),
             }
         };
-        for parameter in &mut network.parameters {
-            let values = take(&parameter.name, &parameter.shape)?;
-            let device = parameter.value.device();
-            let data = burn::tensor::TensorData::new(values, parameter.value.dims());
-            parameter.value = burn::tensor::Tensor::from_data(data, &device);
-        }
-        for buffer in &mut network.buffers {
-            buffer.values = take(&buffer.name, &[buffer.values.len()])?;
-        }
-        Ok(())
+        put_weights(network, take)
     }
 
     /// Puts the optimizer's state back.
@@ -348,6 +339,25 @@ impl Checkpoint {
     pub fn loss_scale(&self, like: LossScale) -> LossScale {
         LossScale { scale: self.state.loss_scale, clean_steps: self.state.clean_steps, dynamic: like.dynamic }
     }
+}
+
+/// Puts values into a network that `take` finds by name and shape.
+///
+/// # Errors
+/// Those of `take`.
+pub(crate) fn put_weights<E>(
+    network: &mut UNet,
+    mut take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+) -> Result<(), E> {
+    for parameter in &mut network.parameters {
+        let values = take(&parameter.name, &parameter.shape)?;
+        let data = TensorData::new(values, parameter.value.dims());
+        parameter.value = Tensor::from_data(data, &parameter.value.device());
+    }
+    for buffer in &mut network.buffers {
+        buffer.values = take(&buffer.name, &[buffer.values.len()])?;
+    }
+    Ok(())
 }
 
 pub(super) fn mismatch(path: &Path, name: &str, problem: &str) -> TrainError {
