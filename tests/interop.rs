@@ -193,3 +193,177 @@ fn what_cannot_be_exported_is_said() {
     lab.done(&["export", "folds/fold_0", "-o", "f/w.safetensors", "--layout", "nnunet"]);
     lab.done(&["export", "folds/fold_0", "-o", "f/w.safetensors", "--layout", "nnunet"]);
 }
+
+/// The way back: what PyTorch takes comes back as it went, to the bit and to the byte of the file.
+#[test]
+fn what_was_exported_for_nnunet_is_imported_as_it_was() {
+    let lab = Lab::new();
+    for (number, (name, plan)) in networks().into_iter().filter(|(_, plan)| plan.deep_supervision).enumerate() {
+        let run = format!("run{number}");
+        write_run(&lab.path(&run), &network_of(&plan));
+        lab.done(&["export", &run, "-o", "own.safetensors"]);
+        lab.done(&["export", &run, "-o", "theirs/w.safetensors", "--layout", "nnunet"]);
+        let said = lab.done(&["import", "theirs/w.safetensors", "-o", "back.safetensors", "--like", &run]);
+        assert!(said.contains("4 stages of 4, 8, 12, 12 features, 2 in, 3 out"), "{said}");
+        assert_eq!(
+            fs::read(lab.path("back.safetensors")).unwrap(),
+            fs::read(lab.path("own.safetensors")).unwrap(),
+            "{name}"
+        );
+    }
+}
+
+/// tests/data/nnunet_checkpoint.pth was saved by nnU-Net's trainer, and the same tensors by safetensors' Python; see
+/// tests/interop/nnunet_checkpoint.py.
+#[test]
+fn nnunets_own_checkpoint_is_a_start() {
+    let lab = Lab::new();
+    for ending in ["pth", "safetensors"] {
+        let name = format!("nnunet_checkpoint.{ending}");
+        let bytes = fs::read(format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        lab.write(&name, &bytes);
+    }
+    let said = lab.done(&["import", "nnunet_checkpoint.pth", "-o", "a.safetensors"]);
+    assert!(said.starts_with("network.kind = \"plain\", 2 stages of 2, 4 features, 1 in, 3 out\n"), "{said}");
+    lab.done(&["import", "nnunet_checkpoint.safetensors", "-o", "b.safetensors"]);
+    let start = fs::read(lab.path("a.safetensors")).unwrap();
+    assert_eq!(start, fs::read(lab.path("b.safetensors")).unwrap());
+    let digest = common::digest_of(&said);
+
+    // A learning rate that moves no weight of f32 leaves what the training began with.
+    let still = ["network.norm=instance", "network.stages=2", "network.features=2", "network.features_max=4"];
+    let train = |run: &str, data: &str, more: &[&str]| {
+        let mut all =
+            vec!["train", "c.toml", "--weights", "a.safetensors", "--run", run, "--data", data, "--steps", "1"];
+        let more: Vec<&str> = more.iter().chain(&still).copied().collect();
+        more.iter().chain(&["train.learning_rate=1e-30", "network.patch=[8, 8, 8]"]).for_each(|set| {
+            all.extend(["--set", set]);
+        });
+        lab.output(&all)
+    };
+    let output = train("same", "data", &[]);
+    assert!(output.status.success(), "{}", common::stderr(&output));
+    assert_eq!(lab.json("same/manifest.json")["start_weights_sha256"], digest.as_str());
+    assert_eq!(common::digest_of(&common::stdout(&output)), digest);
+
+    // Three classes instead of two: new heads, said; all else as in the file.
+    lab.done(&["phantom", "more", "--cases", "4", "--size", "24,24,24", "--classes", "3", "--seed", "7"]);
+    let output = train("other", "more", &[]);
+    let said = common::stderr(&output);
+    assert!(output.status.success() && said.contains("head.0.weight") && said.contains("4 classes"), "{said}");
+    lab.done(&["export", "other", "-o", "other.safetensors"]);
+    let other = fs::read(lab.path("other.safetensors")).unwrap();
+    let (start, other) = (SafeTensors::deserialize(&start).unwrap(), SafeTensors::deserialize(&other).unwrap());
+    assert_eq!(start.names().len(), other.names().len());
+    for (name, tensor) in other.iter() {
+        let same = start.tensor(name).unwrap().data() == tensor.data();
+        assert_eq!(same, !name.starts_with("head."), "{name}");
+    }
+    // Anything but heads must fit.
+    let output = train("wide", "data", &["network.features=4"]);
+    let said = common::stderr(&output);
+    assert!(said.contains("encoder.0.conv0.weight has shape [2, 1, 3, 3, 3], not [4, 1, 3, 3, 3]"), "{said}");
+    assert!(!lab.path("wide").exists());
+}
+
+#[test]
+fn what_cannot_be_imported_is_said() {
+    let lab = Lab::new();
+    let plan = plan(Norm::Instance);
+    write_run(&lab.path("run"), &network_of(&plan));
+    lab.done(&["export", "run", "-o", "x/w.safetensors", "--layout", "nnunet"]);
+    lab.done(&["export", "run", "-o", "own.safetensors"]);
+    write_run(&lab.path("resenc"), &network_of(&residual_plan(Norm::Instance)));
+    let bytes = fs::read(lab.path("x/w.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let without = |name: &str, keep: &dyn Fn(&str) -> bool, rename: &dyn Fn(&str) -> String| {
+        let tensors = file.iter().filter(|(name, _)| keep(name)).map(|(name, tensor)| (rename(name), tensor));
+        serialize_to_file(tensors, None, &lab.path(name)).unwrap();
+    };
+    let same = |name: &str| name.to_owned();
+    without(
+        "cut.safetensors",
+        &|name| !name.contains("stages.0.0.convs.1.conv.bias") && !name.contains("0.0.convs.1.all_modules.0.bias"),
+        &same,
+    );
+    without("more.safetensors", &|_| true, &|name| {
+        name.replace("decoder.stages.0.convs.1", "decoder.stages.0.convs.2")
+    });
+    without("foreign.safetensors", &|_| true, &|name| format!("backbone.{name}"));
+    let mut nan = bytes.clone();
+    let length = nan.len();
+    nan[length - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    lab.write("nan.safetensors", &nan);
+    for (arguments, words) in [
+        ("cut.safetensors -o o", "tensor encoder.stages.0.0.convs.1.conv.bias is missing"),
+        ("more.safetensors -o o", "tensor decoder.stages.0.convs.1.conv.weight is missing"),
+        ("foreign.safetensors -o o", "backbone.decoder"),
+        ("own.safetensors -o o", "train --weights"),
+        ("nan.safetensors -o o", "no finite number"),
+        ("x/w.safetensors -o o --like resenc", "resenc: its network's"),
+        ("x/plans.json -o o", "plans.json"),
+        ("nowhere.pth -o o", "no such file"),
+    ] {
+        let mut all = vec!["import"];
+        all.extend(arguments.split(' '));
+        let said = lab.failure(&all);
+        assert!(said.contains(words), "{said}");
+        assert!(!lab.path("o").exists());
+    }
+    // What PyTorch's wrappers put in front, and either of the names that a tensor has, are taken.
+    without("wrapped.safetensors", &|name| !name.starts_with("encoder.") && !name.contains(".conv."), &|name| {
+        format!("_orig_mod.module.{name}")
+    });
+    lab.done(&["import", "wrapped.safetensors", "-o", "wrapped"]);
+    assert_eq!(fs::read(lab.path("wrapped")).unwrap(), fs::read(lab.path("own.safetensors")).unwrap());
+}
+
+/// One file for a run or its folds: the same label maps, and nobody's name in it.
+#[test]
+fn a_model_file_predicts_as_its_run_and_names_nobody() {
+    let lab = Lab::new();
+    lab.done(&["train", "c.toml", "--run", "r"]);
+    lab.done(&["train", "c.toml", "--run", "folds", "--fold", "each", "--set", "data.folds=2"]);
+    let image = "data/imagesTr/phantom_001.nii.gz";
+    for run in ["r", "folds"] {
+        let model = format!("{run}.voxfit");
+        let said = lab.done(&["pack", run, "-o", &model]);
+        assert!(said.starts_with(if run == "r" { "1 network in" } else { "2 networks in" }), "{said}");
+        lab.done(&["predict", run, image, "-o", &format!("{run}-a"), "--probabilities"]);
+        // Where nothing but the file is.
+        fs::rename(lab.path(run), lab.path(&format!("{run}-away"))).unwrap();
+        lab.done(&["predict", &model, image, "-o", &format!("{run}-b"), "--probabilities"]);
+        for entry in fs::read_dir(lab.path(&format!("{run}-a"))).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".nii.gz") {
+                let [a, b] = ["a", "b"].map(|which| fs::read(lab.path(&format!("{run}-{which}/{name}"))).unwrap());
+                assert!(a == b, "{name}");
+            }
+        }
+        let [a, b] = ["a", "b"].map(|which| lab.json(&format!("{run}-{which}/predict.json")));
+        for key in ["weights_sha256", "steps", "checkpoint", "classes"] {
+            assert_eq!(a[key], b[key]);
+        }
+        let bytes = fs::read(lab.path(&model)).unwrap();
+        let folder = lab.path("");
+        let folder = folder.to_str().unwrap().trim_end_matches('/');
+        let names = ["phantom_0", "imagesTr", "labelsTr", "dataset", ".nii", "/home", "/tmp", folder];
+        for name in names {
+            assert!(!bytes.windows(name.len()).any(|window| window == name.as_bytes()), "{name} is in {model}");
+        }
+        // It is there to be found: the classes are.
+        assert!(bytes.windows(5).any(|window| window == b"liver"));
+    }
+    let said = lab.failure(&["predict", "r.voxfit", image, "-o", "c", "--checkpoint", "best"]);
+    assert!(said.contains("leave out --checkpoint"), "{said}");
+    let said = lab.failure(&["predict", image, image, "-o", "c"]);
+    assert!(said.contains("voxfit pack"), "{said}");
+    let said = lab.failure(&["pack", "data", "-o", "c"]);
+    assert!(said.contains("no run in this folder"), "{said}");
+    let mut bytes = fs::read(lab.path("r.voxfit")).unwrap();
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    lab.write("damaged.voxfit", &bytes);
+    let said = lab.failure(&["predict", "damaged.voxfit", image, "-o", "c"]);
+    assert!(said.contains("SHA-256 differs"), "{said}");
+}

@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::ExchangeError;
+use super::names::{Pair, pairs};
 use crate::network::UNet;
 use crate::predict::CheckpointName;
 use crate::train::LoadedRun;
@@ -90,6 +91,19 @@ impl Model {
         let FileRead { mut tensors, digest, .. } = read_tensors(path, &|_| true)?;
         if digest != self.tensors_sha256 {
             return Err(damaged("the tensors are not what was written (SHA-256 differs)".into()));
+        }
+        // Before a network is built: a plan may say any size, and the tensors are as large as the file.
+        let network = &self.plan.network;
+        let all = pairs(network).into_iter();
+        let built = all.filter(|pair| !pair.is_head() || network.deep_supervision || pair.ours.starts_with("head.0."));
+        let built: Vec<Pair> = built.collect();
+        for number in 0..self.members.len() {
+            let differs = |pair: &&Pair| {
+                tensors.get(&format!("{number}/{}", pair.ours)).is_none_or(|(shape, _)| *shape != pair.shape)
+            };
+            if let Some(pair) = built.iter().find(differs) {
+                return Err(damaged(format!("tensor {number}/{} is missing or has another shape", pair.ours)));
+            }
         }
         let mut networks = Vec::new();
         for (number, member) in self.members.iter().enumerate() {
