@@ -235,7 +235,7 @@ fn nnunets_own_checkpoint_is_a_start() {
     let train = |run: &str, data: &str, more: &[&str]| {
         let mut all =
             vec!["train", "c.toml", "--weights", "a.safetensors", "--run", run, "--data", data, "--steps", "1"];
-        let more: Vec<&str> = more.iter().chain(&still).copied().collect();
+        let more: Vec<&str> = still.iter().chain(more).copied().collect();
         more.iter().chain(&["train.learning_rate=1e-30", "network.patch=[8, 8, 8]"]).for_each(|set| {
             all.extend(["--set", set]);
         });

@@ -52,7 +52,7 @@ pub fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     };
     let exported = export(&options)?;
     for note in &exported.notes {
-        tracing::warn!("{note}");
+        tracing::info!("{note}");
     }
     for (number, file) in exported.files.iter().enumerate() {
         let what = if number == 0 { format!("{} tensors in ", exported.tensors) } else { String::new() };

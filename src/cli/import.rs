@@ -32,7 +32,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<Exit> {
     let options = ImportOptions { file: args.file, output: args.output, like: args.like };
     let imported = import(&options)?;
     for note in &imported.notes {
-        tracing::warn!("{note}");
+        tracing::info!("{note}");
     }
     terminal::say(&describe(&imported.network))?;
     terminal::say(&format!("{} tensors in {}", imported.tensors, options.output.display()))?;
