@@ -367,3 +367,49 @@ fn a_model_file_predicts_as_its_run_and_names_nobody() {
     let said = lab.failure(&["predict", "damaged.voxfit", image, "-o", "c"]);
     assert!(said.contains("SHA-256 differs"), "{said}");
 }
+
+/// A short training on real volumes, so that there is something to agree on, and nnU-Net's own predictor on three cases
+/// that were held out; with and without mirroring.
+#[test]
+fn nnunets_predictor_finds_the_same_labels() {
+    let Some(volumes) = std::env::var_os("VOXFIT_VOLUMES") else {
+        println!("skipped: VOXFIT_VOLUMES is not set");
+        return;
+    };
+    let data = Path::new(&volumes).join("Task04_Hippocampus");
+    let Some(python) = python("torch, safetensors, nibabel, nnunetv2") else { return };
+    let lab = Lab::new();
+    lab.write(
+        "h.toml",
+        format!(
+            "[data]\ndataset = {:?}\n[batch]\neffective = 4\n[precision]\nactivations = \"f32\"\n[network]\n\
+             patch = [32, 48, 32]\nfeatures = 8\nnorm = \"instance\"\n[train]\nsteps = 60\noptimizer = \"adamw\"\n\
+             learning_rate = 0.005\n",
+            data.to_str().unwrap()
+        )
+        .as_bytes(),
+    );
+    lab.done(&["train", "h.toml", "--run", "run"]);
+    lab.done(&["export", "run", "-o", "out/w.safetensors", "--layout", "nnunet"]);
+    let held_out = lab.json("run/manifest.json")["validation_cases"].clone();
+    let image = |case: &serde_json::Value| {
+        data.join(format!("imagesTr/{}.nii.gz", case.as_str().unwrap())).to_str().unwrap().to_owned()
+    };
+    let images: Vec<String> = held_out.as_array().unwrap().iter().take(3).map(image).collect();
+    let ask = |arguments: &[&str]| {
+        let output = Command::new(&python).args(arguments).current_dir(lab.path("")).output().unwrap();
+        let said = common::stdout(&output);
+        assert!(output.status.success(), "{said}{}", common::stderr(&output));
+        said
+    };
+    let said = ask(&[&script("to_nnunet.py"), "out/w.safetensors", "results"]);
+    let model = said.lines().last().unwrap();
+    for (folder, ours, theirs) in [("plain", &[][..], &[][..]), ("mirrored", &["--tta"], &["--mirror"])] {
+        let images: Vec<&str> = images.iter().map(String::as_str).collect();
+        lab.done(&[&["predict", "run", "-o", folder], &images[..], ours].concat());
+        let said = ask(&[&[&script("predict.py")[..], model, folder], &images[..], theirs].concat());
+        println!("{folder}: {said}");
+        // Both classes were found, so that agreeing is something.
+        assert!(said.contains("in all of [0, 1, 2]"), "{said}");
+    }
+}
