@@ -23,6 +23,7 @@ pub struct Archive {
 struct Entry {
     /// Place of the header in front of its bytes.
     header: u64,
+    /// Bytes in the archive, which are all there are where nothing is packed.
     size: u64,
     crc: u32,
     /// Why it is not read, where it is not.
@@ -152,7 +153,7 @@ fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
             (_, 0) => Some("of two sizes"),
             _ => Some("packed, which torch.save does not do"),
         };
-        if found.insert(text.to_owned(), Entry { header, size, crc, refused }).is_some() {
+        if found.insert(text.to_owned(), Entry { header, size: packed, crc, refused }).is_some() {
             return Err("two of its entries have one name".into());
         }
         at = after_name + extra + comment;

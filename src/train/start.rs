@@ -24,6 +24,19 @@ pub(super) fn start_from(path: &Path, network: &mut UNet) -> Result<Vec<String>,
     } else {
         checkpoint::load_bare(path)?
     };
+    let named = |start: &str| weights.keys().any(|name| name.starts_with(start));
+    for (start, problem, cure) in [
+        ("encoder.stages.", "these are nnU-Net's names", "`voxfit import FILE -o start.safetensors` writes voxfit's"),
+        (
+            "0/",
+            "this is a model file",
+            "give the checkpoint.safetensors or an export of the run that it was packed from",
+        ),
+    ] {
+        if named(start) {
+            return Err(TrainError::run(path, problem, cure));
+        }
+    }
     let mut drawn = Vec::new();
     for parameter in &mut network.parameters {
         let Some(values) = take(&mut weights, path, &parameter.name, &parameter.shape)? else {

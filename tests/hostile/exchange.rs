@@ -226,6 +226,21 @@ fn archives_that_lie_are_refused() {
         let said = take(folder.path(), &archive(&parts, change)).unwrap_err();
         assert!(said.contains(words) || said.contains("not as large as its entry"), "{said}");
     }
+    // Of one byte more than 4 GiB, as its end would say; and that end where it belongs.
+    let whole = archive(&parts, |_, _| ());
+    let end = whole.len() - 22;
+    let number = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().unwrap());
+    let (size, start) = (u64::from(number(end + 12)), u64::from(number(end + 16)));
+    let mut wide = whole[..end].to_vec();
+    wide.extend(
+        [b"PK\x06\x06".to_vec(), vec![0; 36], size.to_le_bytes().to_vec(), start.to_le_bytes().to_vec()].concat(),
+    );
+    wide.extend([b"PK\x06\x07\0\0\0\0".to_vec(), (end as u64).to_le_bytes().to_vec(), vec![0; 4]].concat());
+    wide.extend([&whole[end..end + 12], &[0xff; 8], &[0, 0]].concat());
+    take(folder.path(), &wide).unwrap();
+    let locator = wide.len() - 22 - 20;
+    wide[locator + 8..locator + 16].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(take(folder.path(), &wide).unwrap_err().contains("damaged"));
     let mut twice = parts.clone();
     twice.push(twice[0].clone());
     assert!(take(folder.path(), &archive(&twice, |_, _| ())).unwrap_err().contains("one name"));
