@@ -383,7 +383,7 @@ fn nnunets_predictor_finds_the_same_labels() {
         "h.toml",
         format!(
             "[data]\ndataset = {:?}\n[batch]\neffective = 4\n[precision]\nactivations = \"f32\"\n[network]\n\
-             patch = [32, 48, 32]\nfeatures = 8\nnorm = \"instance\"\n[train]\nsteps = 60\noptimizer = \"adamw\"\n\
+             patch = [32, 48, 32]\nfeatures = 8\nnorm = \"instance\"\n[train]\nsteps = 150\noptimizer = \"adamw\"\n\
              learning_rate = 0.005\n",
             data.to_str().unwrap()
         )
@@ -412,4 +412,32 @@ fn nnunets_predictor_finds_the_same_labels() {
         // Both classes were found, so that agreeing is something.
         assert!(said.contains("in all of [0, 1, 2]"), "{said}");
     }
+}
+
+/// nnU-Net takes regions in the order of dataset.json, which a sorted table would change.
+#[test]
+fn regions_keep_their_order() {
+    let lab = Lab::new();
+    write_run(&lab.path("run"), &network_of(&plan(Norm::Instance)));
+    let text = fs::read_to_string(lab.path("run/plan.toml")).unwrap();
+    let mut run: toml::Table = toml::from_str(&text).unwrap();
+    run.insert("classes".into(), toml::Value::from(["background", "a", "b", "c"].to_vec()));
+    run.insert("ignore".into(), toml::Value::Integer(4));
+    let regions = "[[regions]]\nname = \"whole\"\nvalues = [1, 2, 3]\npaint = 1\n[[regions]]\nname = \"core\"\n\
+                   values = [2, 3]\npaint = 2\n[[regions]]\nname = \"active\"\nvalues = [3]\npaint = 3\n";
+    let mut regions: toml::Table = toml::from_str(regions).unwrap();
+    run.insert("regions".into(), regions.remove("regions").unwrap());
+    lab.write("run/plan.toml", toml::to_string(&run).unwrap().as_bytes());
+    lab.done(&["export", "run", "-o", "out/w.safetensors", "--layout", "nnunet"]);
+    let written: String = fs::read_to_string(lab.path("out/dataset.json")).unwrap().split_whitespace().collect();
+    let labels = r#""labels":{"background":0,"whole":[1,2,3],"core":[2,3],"active":[3],"ignore":4}"#;
+    assert!(written.contains(labels), "{written}");
+    assert_eq!(lab.json("out/dataset.json")["regions_class_order"], serde_json::json!([1, 2, 3]));
+    // One class each: nnU-Net would decide between them.
+    for region in run["regions"].as_array_mut().unwrap() {
+        region["values"] = toml::Value::from(vec![region["paint"].as_integer().unwrap()]);
+    }
+    lab.write("run/plan.toml", toml::to_string(&run).unwrap().as_bytes());
+    let said = lab.failure(&["export", "run", "-o", "other/w.safetensors", "--layout", "nnunet"]);
+    assert!(said.contains("every region is one class"), "{said}");
 }

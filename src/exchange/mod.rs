@@ -1,4 +1,5 @@
 //! Weights out of voxfit and into it: files for other programs, theirs for a start, and models to hand on.
+mod dataset_file;
 mod error;
 mod export;
 mod foreign;
