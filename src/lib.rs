@@ -14,6 +14,7 @@ pub mod config;
 pub mod dataset;
 pub mod device;
 pub mod evaluate;
+pub mod exchange;
 pub mod files;
 pub mod memory;
 pub mod network;

@@ -11,12 +11,6 @@ pub enum Later {
     /// Write a page about a run
     #[command(hide = true, disable_help_flag = true)]
     Report(Rest),
-    /// Write weights for other programs
-    #[command(hide = true, disable_help_flag = true)]
-    Export(Rest),
-    /// Read weights of other programs
-    #[command(hide = true, disable_help_flag = true)]
-    Import(Rest),
 }
 
 #[derive(Debug, Args)]
@@ -28,8 +22,6 @@ pub struct Rest {
 pub fn run(verb: &Later) -> anyhow::Result<Exit> {
     let (name, Rest { rest: _ }) = match verb {
         Later::Report(rest) => ("report", rest),
-        Later::Export(rest) => ("export", rest),
-        Later::Import(rest) => ("import", rest),
     };
     bail!("{name} is not in this version ({}); `voxfit --help` lists what is", env!("CARGO_PKG_VERSION"))
 }

@@ -6,8 +6,11 @@ mod clean;
 mod compare;
 mod devices;
 mod evaluate;
+mod export;
+mod import;
 mod interrupt;
 mod later;
+mod pack;
 mod phantom;
 mod plan;
 mod predict;
@@ -97,6 +100,9 @@ enum Verb {
     Train(Box<train::TrainArgs>),
     Predict(predict::PredictArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    Pack(pack::PackArgs),
     Compare(compare::CompareArgs),
     Reproduce(reproduce::ReproduceArgs),
     Devices(devices::DevicesArgs),
@@ -120,6 +126,9 @@ pub fn run() -> Exit {
         Verb::Train(args) => train::run(*args, global),
         Verb::Predict(args) => predict::run(args, global),
         Verb::Evaluate(args) => evaluate::run(&args, global),
+        Verb::Export(args) => export::run(args),
+        Verb::Import(args) => import::run(args),
+        Verb::Pack(args) => pack::run(args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Reproduce(args) => reproduce::run(args, global),
         Verb::Devices(args) => devices::run(&args),

@@ -20,7 +20,7 @@ Example:
   voxfit predict runs/hippocampus patient.nii.gz -o patient_labels.nii.gz --tta
   voxfit predict runs/whole-body ct.nii.gz -o ct_labels.nii.gz --memory 512MiB")]
 pub struct PredictArgs {
-    /// Run folder; the folds of one run are averaged
+    /// Run folder, whose folds are averaged, or a model file of `voxfit pack`
     run: PathBuf,
     /// Volumes or folders of them; a case of several channels has one file per channel, CASE_0000, CASE_0001, ...
     #[arg(required = true, value_name = "INPUT")]
@@ -28,9 +28,9 @@ pub struct PredictArgs {
     /// Folder for the label maps, or a .nii or .nii.gz file for one
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Which weights of the run
-    #[arg(long, value_enum, default_value_t = Checkpoint::Last)]
-    checkpoint: Checkpoint,
+    /// Which weights of the run [default: last]
+    #[arg(long, value_enum)]
+    checkpoint: Option<Checkpoint>,
     /// Average over all mirrorings: up to 8 times slower, often a little better
     #[arg(long)]
     tta: bool,
@@ -67,6 +67,15 @@ pub enum Checkpoint {
     Last,
 }
 
+impl From<Checkpoint> for CheckpointName {
+    fn from(checkpoint: Checkpoint) -> Self {
+        match checkpoint {
+            Checkpoint::Best => Self::Best,
+            Checkpoint::Last => Self::Last,
+        }
+    }
+}
+
 impl PredictArgs {
     /// The arguments, validated.
     ///
@@ -74,7 +83,12 @@ impl PredictArgs {
     /// A run folder or an input that is not there, a device this build has not.
     fn options(self) -> anyhow::Result<Options> {
         let args = self;
-        ensure!(args.run.is_dir(), "{}: no such folder; give the run folder of a training", args.run.display());
+        ensure!(args.run.exists(), "{}: no such folder; give the run folder of a training", args.run.display());
+        ensure!(
+            args.run.is_dir() || args.checkpoint.is_none(),
+            "{}: a model file holds one set of weights; leave out --checkpoint",
+            args.run.display()
+        );
         for input in &args.inputs {
             ensure!(input.exists(), "{}: no such file or folder; give volumes or folders of them", input.display());
         }
@@ -82,10 +96,7 @@ impl PredictArgs {
             run: args.run,
             inputs: args.inputs,
             output: args.output,
-            checkpoint: match args.checkpoint {
-                Checkpoint::Best => CheckpointName::Best,
-                Checkpoint::Last => CheckpointName::Last,
-            },
+            checkpoint: args.checkpoint.unwrap_or(Checkpoint::Last).into(),
             tta: args.tta,
             overlap: args.overlap,
             device: arguments::usable(args.device)?,

@@ -10,6 +10,6 @@ mod statistics;
 pub mod topology;
 mod unet;
 
-pub use parameter::{Buffer, Parameter, WeightsDigest, host, little_endian, weights_sha256};
+pub use parameter::{Buffer, Parameter, WeightsDigest, host, is_head, little_endian, weights_sha256};
 pub use statistics::BatchStatistics;
 pub use unet::{Mode, UNet, head_weights};

@@ -76,6 +76,11 @@ pub struct Buffer {
     pub values: Vec<f32>,
 }
 
+/// Whether the tensor of this name is part of a head, which gives the scores of classes.
+pub fn is_head(name: &str) -> bool {
+    name.starts_with("head.")
+}
+
 /// SHA-256 over named f32 tensors, names in bytewise order: each as u32 name length, name, u32 rank, u64 sizes, f32
 /// values, all little-endian.
 pub fn weights_sha256<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize], Cow<'a, [f32]>)>) -> String {

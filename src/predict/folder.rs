@@ -6,19 +6,17 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::postprocess::{self, Postprocessing, Rule};
+use super::networks::Source;
+use super::postprocess::{Postprocessing, Rule};
 use super::record::{self, Book, CaseRecord, Failure, Record};
 use super::{InputCase, Memory, PredictError, Predictor, PredictorSettings, case, find_cases, memory, tile, warnings};
 use crate::config::{Auto, ByteSize, Device};
 use crate::dataset::DatasetError;
+use crate::exchange::Member;
 use crate::memory::budget;
 use crate::network::UNet;
 use crate::ops::cpu::pool;
-use crate::train::{
-    LoadedRun,
-    checkpoint::{self, State},
-    load_run,
-};
+use crate::train::LoadedRun;
 use crate::volume::{self, VolumeError};
 
 /// Which weights of a run.
@@ -43,6 +41,7 @@ impl CheckpointName {
 /// The arguments of a prediction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
+    /// A run folder, one that holds those of several folds, or a model file.
     pub run: PathBuf,
     /// Files and folders; at least one.
     pub inputs: Vec<PathBuf>,
@@ -79,23 +78,26 @@ pub trait Observer: Sync {
 /// # Errors
 /// What concerns all cases, or the only one; what was written before it stays, each file whole.
 pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Record, PredictError> {
-    let folders = members(&options.run)?;
-    let plan = read_plan(&folders[0])?;
+    let (source, plan) = Source::open(&options.run)?;
     let cases = find_cases(&options.inputs, plan.channels.len())?;
     let outputs = output_paths(&options.output, &cases)?;
     refuse_to_overwrite(&cases, &outputs)?;
     let postprocessing = match options.postprocessing {
-        true => postprocess::of_run(&folders)?,
+        true => source.postprocessing()?,
         false => Postprocessing::none("--no-postprocessing"),
     };
     let device = crate::device::open(options.device).map_err(PredictError::Run)?;
     let budget = budget(options);
     let mirror = plan.mirror_axes.map(|trained| trained && options.tta);
-    let passes = (folders.len(), tile::mirrorings(mirror).len());
+    let passes = (source.count(), tile::mirrorings(mirror).len());
     let files = cases.iter().map(|case| (case.id.as_str(), case.files.as_slice()));
     memory::check(budget, &plan, passes, files, options.probabilities)?;
-    let (networks, states) = read_networks(&folders, options.checkpoint, &plan, &device)?;
-    let record = record(options, &folders, &plan, &states, &postprocessing);
+    // What reading them takes beside their weights goes back to the system, whatever lies between.
+    let keep = pool::Keep::new();
+    let (networks, read): (Vec<UNet>, Vec<Member>) =
+        source.networks(options.checkpoint, &plan, &device)?.into_iter().unzip();
+    drop(keep);
+    let record = record(options, &source, &plan, &read, &postprocessing);
     let mut book = Book::open(record_path(&options.output), record);
     let mut wanted: Vec<(InputCase, PathBuf)> = cases.into_iter().zip(outputs).collect();
     let all = wanted.len();
@@ -151,19 +153,19 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
 
 fn record(
     options: &Options,
-    folders: &[PathBuf],
+    source: &Source,
     plan: &LoadedRun,
-    states: &[State],
+    read: &[Member],
     postprocessing: &Postprocessing,
 ) -> Record {
     Record {
         voxfit: crate::VERSION.to_owned(),
         git_revision: env!("VOXFIT_GIT_REVISION").to_owned(),
         run: options.run.clone(),
-        checkpoint: options.checkpoint,
-        weights_sha256: states.iter().map(|state| state.weights_sha256.clone()).collect(),
-        plan_sha256: record::digests(&folders.iter().map(|folder| folder.join("plan.toml")).collect::<Vec<_>>()),
-        steps: states.iter().map(|state| state.step).collect(),
+        checkpoint: source.checkpoint(options.checkpoint),
+        weights_sha256: read.iter().map(|network| network.weights_sha256.clone()).collect(),
+        plan_sha256: record::digests(&source.plans()),
+        steps: read.iter().map(|network| network.step).collect(),
         device: options.device.to_string(),
         tta: options.tta,
         overlap: options.overlap,
@@ -183,69 +185,6 @@ fn is_of_all(error: &PredictError, case: &InputCase) -> bool {
         | PredictError::Dataset(DatasetError::Volume(VolumeError::Io { path, .. })) => !case.files.contains(path),
         _ => false,
     }
-}
-
-/// The run folder itself, or its folds.
-fn members(run: &Path) -> Result<Vec<PathBuf>, PredictError> {
-    if run.join("plan.toml").is_file() {
-        return Ok(vec![run.to_owned()]);
-    }
-    let folds: Vec<PathBuf> = (0..1000)
-        .map(|fold| run.join(format!("fold_{fold}")))
-        .take_while(|folder| folder.join("plan.toml").is_file())
-        .collect();
-    if folds.is_empty() {
-        let text = format!("{}: no run in this folder (no plan.toml)", run.display());
-        return Err(PredictError::Run(format!("{text}; give the run folder of a training")));
-    }
-    Ok(folds)
-}
-
-fn read_plan(folder: &Path) -> Result<LoadedRun, PredictError> {
-    load_run(folder).map_err(|error| PredictError::Run(error.to_string()))
-}
-
-/// The networks of all folders, which are to be alike.
-fn read_networks(
-    folders: &[PathBuf],
-    name: CheckpointName,
-    plan: &LoadedRun,
-    device: &burn::tensor::Device,
-) -> Result<(Vec<UNet>, Vec<State>), PredictError> {
-    // What reading them takes beside their weights goes back to the system, whatever lies between.
-    let _keep = pool::Keep::new();
-    let (mut networks, mut states) = (Vec::new(), Vec::new());
-    for folder in folders {
-        if read_plan(folder)?.network != plan.network {
-            let text = format!("{}: its network is not that of {}", folder.display(), folders[0].display());
-            return Err(PredictError::Run(format!("{text}; predict with each alone")));
-        }
-        let (network, state) = read_network(folder, name, plan, device)?;
-        networks.push(network);
-        states.push(state);
-    }
-    Ok((networks, states))
-}
-
-fn read_network(
-    folder: &Path,
-    name: CheckpointName,
-    plan: &LoadedRun,
-    device: &burn::tensor::Device,
-) -> Result<(UNet, State), PredictError> {
-    let path = crate::train::checkpoint_path(folder, name.folder());
-    if !path.is_file() {
-        let cure = match name {
-            CheckpointName::Best => "predict with --checkpoint last, or train with validation",
-            CheckpointName::Last => "train longer than one checkpoint, or wait for the first",
-        };
-        return Err(PredictError::Run(format!("{}: no such checkpoint; {cure}", path.display())));
-    }
-    let failed = |error: crate::train::TrainError| PredictError::Run(error.to_string());
-    let mut checkpoint = checkpoint::load_weights(&path).map_err(failed)?;
-    let mut network = UNet::new(&plan.network, 0, device);
-    checkpoint.restore_weights(&mut network, &path).map_err(failed)?;
-    Ok((network, checkpoint.state))
 }
 
 fn is_volume(path: &Path) -> bool {

@@ -4,6 +4,7 @@ mod cases;
 mod error;
 mod folder;
 mod memory;
+mod networks;
 pub mod postprocess;
 mod record;
 mod tile;
@@ -20,6 +21,7 @@ pub use cases::{InputCase, find_cases};
 pub use error::PredictError;
 pub use folder::{CheckpointName, Observer, Options, run};
 pub use memory::{Memory, check_validation};
+pub(crate) use networks::members;
 pub use record::{CaseRecord, Failure, Record};
 
 use crate::dataset::prepare::Preparation;

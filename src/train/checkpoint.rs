@@ -23,7 +23,7 @@ use crate::ops::HostView;
 /// Bytes of a header; one of a network of twelve stages with its optimizer has 100 KiB.
 const MAX_HEADER: u64 = 4 << 20;
 /// What the tensors of a checkpoint that voxfit wrote are called first.
-const WEIGHTS: &str = "weights/";
+pub(super) const WEIGHTS: &str = "weights/";
 
 /// What a checkpoint knows beside its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,9 +128,12 @@ pub fn save(path: &Path, network: &UNet, optimizer: Option<&Optimizer>, state: &
     crate::files::sync_folder(folder).map_err(failed)
 }
 
+/// A tensor's shape and values.
+pub(super) type Named = (Vec<usize>, Vec<f32>);
+
 /// Tensors by name, and the state.
 pub struct Checkpoint {
-    tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    tensors: HashMap<String, Named>,
     pub state: State,
 }
 
@@ -165,9 +168,55 @@ fn load_either(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Checkpoint, T
     }
 }
 
-/// Tensor after tensor, in the order of the digest, so that no more is in memory than is kept, and one.
+/// Every tensor of a file that `export` or `import` wrote: voxfit's names and nothing else, with the digest of all of them
+/// where the metadata kept it.
+///
+/// # Errors
+/// A file that cannot be read or is damaged.
+pub(super) fn load_bare(path: &Path) -> Result<BTreeMap<String, Named>, TrainError> {
+    let read = read_tensors(path, &|_| true)?;
+    match read.metadata.get("weights_sha256") {
+        Some(digest) if *digest != read.digest => {
+            Err(TrainError::run(path, "the tensors are not what was written (SHA-256 differs)", "export them again"))
+        }
+        _ => Ok(read.tensors.into_iter().collect()),
+    }
+}
+
 fn load_one(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Checkpoint, TrainError> {
-    let damaged = |problem: String| TrainError::run(path, problem, "use another checkpoint, or train again");
+    let damaged = |problem: String| TrainError::run(path, problem, CURE);
+    let FileRead { tensors, metadata, digest, weights } = read_tensors(path, keep)?;
+    if metadata.get("tensors_sha256") != Some(&digest) {
+        return Err(damaged("the tensors are not what was written (SHA-256 differs)".into()));
+    }
+    let state = metadata.get("voxfit").ok_or_else(|| damaged("not a voxfit checkpoint".into()))?;
+    let state: State = serde_json::from_str(state).map_err(|error| damaged(error.to_string()))?;
+    state.check().map_err(damaged)?;
+    // It is printed, and written beside every prediction.
+    if state.weights_sha256 != weights {
+        return Err(damaged("its weights are not those that it names (weights_sha256 differs)".into()));
+    }
+    Ok(Checkpoint { tensors, state })
+}
+
+const CURE: &str = "use another checkpoint, or train again";
+
+/// What is in a file.
+pub(crate) struct FileRead {
+    pub tensors: HashMap<String, Named>,
+    pub metadata: HashMap<String, String>,
+    /// Over all tensors, kept or not.
+    pub digest: String,
+    /// Over those below [`WEIGHTS`], without it.
+    weights: String,
+}
+
+/// Tensor after tensor, in the order of the digest, so that no more is in memory than is kept, and one.
+///
+/// # Errors
+/// A file that is damaged, holds other numbers than f32, or more than the free memory.
+pub(crate) fn read_tensors(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<FileRead, TrainError> {
+    let damaged = |problem: String| TrainError::run(path, problem, CURE);
     let failed = |error: std::io::Error| damaged(error.to_string());
     let mut file = fs::File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
@@ -199,21 +248,14 @@ fn load_one(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Checkpoint, Trai
             tensors.insert(name, (info.shape.clone(), values));
         }
     }
-    if metadata.get("tensors_sha256") != Some(&digest.finish()) {
-        return Err(damaged("the tensors are not what was written (SHA-256 differs)".into()));
-    }
-    let state = metadata.get("voxfit").ok_or_else(|| damaged("not a voxfit checkpoint".into()))?;
-    let state: State = serde_json::from_str(state).map_err(|error| damaged(error.to_string()))?;
-    state.check().map_err(damaged)?;
-    // It is printed, and written beside every prediction.
-    if state.weights_sha256 != weights.finish() {
-        return Err(damaged("its weights are not those that it names (weights_sha256 differs)".into()));
-    }
-    Ok(Checkpoint { tensors, state })
+    Ok(FileRead { tensors, metadata, digest: digest.finish(), weights: weights.finish() })
 }
 
 /// Where the tensors begin, and what there is; the tensors fill the file of `length` bytes to its end.
-fn read_header(file: &mut fs::File, length: u64) -> Result<(u64, Metadata), String> {
+///
+/// # Errors
+/// A header that is too long or damaged; a file cut short.
+pub(crate) fn read_header(file: &mut fs::File, length: u64) -> Result<(u64, Metadata), String> {
     let mut size = [0; 8];
     file.read_exact(&mut size).map_err(|error| error.to_string())?;
     let size = u64::from_le_bytes(size);
@@ -233,6 +275,10 @@ fn read_header(file: &mut fs::File, length: u64) -> Result<(u64, Metadata), Stri
 }
 
 impl Checkpoint {
+    pub(super) fn into_tensors(self) -> HashMap<String, Named> {
+        self.tensors
+    }
+
     /// The weights by name, with shape and values, names in bytewise order.
     pub fn weights(&self) -> BTreeMap<&str, (&[usize], &[f32])> {
         let all = self.tensors.iter();
@@ -247,7 +293,7 @@ impl Checkpoint {
     /// # Errors
     /// A tensor that is missing or of another shape, by name.
     pub fn restore_weights(&mut self, network: &mut UNet, path: &Path) -> Result<(), TrainError> {
-        let mut take = |name: &str, shape: &[usize]| {
+        let take = |name: &str, shape: &[usize]| {
             let name = format!("{WEIGHTS}{name}");
             match self.tensors.remove(&name) {
                 Some((found, values)) if found == shape => Ok(values),
@@ -255,16 +301,7 @@ impl Checkpoint {
                 None => Err(mismatch(path, &name, "is missing")),
             }
         };
-        for parameter in &mut network.parameters {
-            let values = take(&parameter.name, &parameter.shape)?;
-            let device = parameter.value.device();
-            let data = burn::tensor::TensorData::new(values, parameter.value.dims());
-            parameter.value = burn::tensor::Tensor::from_data(data, &device);
-        }
-        for buffer in &mut network.buffers {
-            buffer.values = take(&buffer.name, &[buffer.values.len()])?;
-        }
-        Ok(())
+        put_weights(network, take)
     }
 
     /// Puts the optimizer's state back.
@@ -304,6 +341,25 @@ impl Checkpoint {
     }
 }
 
-fn mismatch(path: &Path, name: &str, problem: &str) -> TrainError {
+/// Puts values into a network that `take` finds by name and shape.
+///
+/// # Errors
+/// Those of `take`.
+pub(crate) fn put_weights<E>(
+    network: &mut UNet,
+    mut take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+) -> Result<(), E> {
+    for parameter in &mut network.parameters {
+        let values = take(&parameter.name, &parameter.shape)?;
+        let data = TensorData::new(values, parameter.value.dims());
+        parameter.value = Tensor::from_data(data, &parameter.value.device());
+    }
+    for buffer in &mut network.buffers {
+        buffer.values = take(&buffer.name, &[buffer.values.len()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn mismatch(path: &Path, name: &str, problem: &str) -> TrainError {
     TrainError::run(path, format!("tensor {name} {problem}"), "use weights of the same network plan")
 }

@@ -89,6 +89,22 @@ impl LoadedRun {
         }
     }
 
+    /// Reads and checks the text of a `plan.toml`, which came from `path`.
+    ///
+    /// # Errors
+    /// Text that is too long or no plan that a training leaves.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, TrainError> {
+        let damaged = |problem: &str| TrainError::run(path, problem, CURE);
+        if text.len() as u64 > MAX_PLAN {
+            return Err(damaged("its plan is longer than one can be"));
+        }
+        let plan =
+            with_room(text.len(), || toml::from_str::<Self>(text)).map_err(|error| damaged(&error.to_string()))?;
+        let plan = plan.map_err(|error| damaged(error.message()))?;
+        plan.check().map_err(|problem| damaged(&problem))?;
+        Ok(plan)
+    }
+
     /// Label values to paint, in that order; `None` where the output of the highest score is the label.
     pub fn paint(&self) -> Option<Vec<u16>> {
         (!self.regions.is_empty()).then(|| self.regions.iter().map(|region| region.paint).collect())
@@ -104,14 +120,11 @@ pub fn load_run(folder: &Path) -> Result<LoadedRun, TrainError> {
     let bytes = read_at_most(&path, MAX_PLAN).map_err(|error| {
         TrainError::run(&path, error.to_string(), "give the run folder of a training (`voxfit train` makes one)")
     })?;
-    let damaged = |problem: &str| TrainError::run(&path, problem, "train again, or restore the file from a backup");
-    let text = String::from_utf8(bytes).map_err(|_| damaged("not UTF-8 text"))?;
-    let plan =
-        with_room(text.len(), || toml::from_str::<LoadedRun>(&text)).map_err(|error| damaged(&error.to_string()))?;
-    let plan = plan.map_err(|error| damaged(error.message()))?;
-    plan.check().map_err(|problem| damaged(&problem))?;
-    Ok(plan)
+    let text = String::from_utf8(bytes).map_err(|_| TrainError::run(&path, "not UTF-8 text", CURE))?;
+    LoadedRun::parse(&path, &text)
 }
+
+const CURE: &str = "train again, or restore the file from a backup";
 
 /// The final figures of a run; none where no case was held out. `cure` is what to do where they cannot be read.
 pub(super) fn read_summary(folder: &Path, cure: &str) -> Result<Option<Summary>, TrainError> {

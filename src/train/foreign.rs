@@ -24,8 +24,9 @@ pub fn refuse_foreign(path: &Path) -> Result<(), TrainError> {
     if by_name || (by_content && !safetensors) {
         return Err(TrainError::run(
             path,
-            "a file of PyTorch (.pth) is not read, because reading it runs what is in it",
-            "give the checkpoint.safetensors of a voxfit run, as in RUN/checkpoints/best/checkpoint.safetensors",
+            "a file of PyTorch (.pth) is not trained from as it is, because PyTorch reads it by running what is in it",
+            "`voxfit import FILE -o weights.safetensors` takes nnU-Net's weights out of it without running anything; or \
+             give the checkpoint.safetensors of a voxfit run, as in RUN/checkpoints/best/checkpoint.safetensors",
         ));
     }
     Ok(())
@@ -33,7 +34,7 @@ pub fn refuse_foreign(path: &Path) -> Result<(), TrainError> {
 
 /// Refuses tensors that memory does not hold: all that are kept, and the largest of the others while it is looked
 /// through. `tensors` are whether each is kept and where it lies; a file with holes may be larger than its disk.
-pub(super) fn refuse_too_large(
+pub(crate) fn refuse_too_large(
     path: &Path,
     tensors: impl Iterator<Item = (bool, (usize, usize))>,
 ) -> Result<(), TrainError> {

@@ -13,9 +13,10 @@ use super::precision::LossScale;
 use super::recovery::Watch;
 use super::run_loop::Loop;
 use super::seeds::{self, SeedsSummary};
+use super::start::start_from;
 use super::step::StepSettings;
 use super::validation::ValidationResult;
-use super::{Samples, TrainError, checkpoint};
+use super::{Samples, TrainError};
 use crate::config::{Activations, Auto, Config, ConfigError, Device, Fold, Resolved, SplitBy, resolve};
 use crate::dataset::split::Split;
 use crate::dataset::store::Store;
@@ -234,7 +235,9 @@ pub(super) fn fold(
     let mut network = UNet::new(&resolved.plan, experiment.train.seed, &device);
     let mut start_weights_sha256 = None;
     if let Some(weights) = &options.weights {
-        checkpoint::load(weights)?.restore_weights(&mut network, weights)?;
+        for said in start_from(weights, &mut network)? {
+            observer.event(Event::Notice(said));
+        }
         start_weights_sha256 = Some(network.weights_sha256());
     }
     let optimizer = Optimizer::new(experiment.train.optimizer, experiment.train.weight_decay);

@@ -9,6 +9,7 @@ mod common;
 mod config;
 mod damage;
 mod dataset_json;
+mod exchange;
 mod names;
 mod network;
 mod plan;

@@ -1,0 +1,27 @@
+//! What can be wrong with a file of weights that goes out or comes in.
+use std::path::PathBuf;
+
+use crate::train::TrainError;
+
+/// One sentence each: what, where, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExchangeError {
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error("{path}: {source}; check that the disk has room and the folder can be written", path = path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {problem}; {cure}", path = path.display())]
+    File { path: PathBuf, problem: String, cure: String },
+}
+
+impl ExchangeError {
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(super) fn file(path: impl Into<PathBuf>, problem: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::File { path: path.into(), problem: problem.into(), cure: cure.into() }
+    }
+}
