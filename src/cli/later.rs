@@ -8,9 +8,6 @@ use super::Exit;
 
 #[derive(Debug, Subcommand)]
 pub enum Later {
-    /// Write a page about a run
-    #[command(hide = true, disable_help_flag = true)]
-    Report(Rest),
     /// Write weights for other programs
     #[command(hide = true, disable_help_flag = true)]
     Export(Rest),
@@ -27,7 +24,6 @@ pub struct Rest {
 
 pub fn run(verb: &Later) -> anyhow::Result<Exit> {
     let (name, Rest { rest: _ }) = match verb {
-        Later::Report(rest) => ("report", rest),
         Later::Export(rest) => ("export", rest),
         Later::Import(rest) => ("import", rest),
     };

@@ -11,7 +11,9 @@ mod later;
 mod phantom;
 mod plan;
 mod predict;
+mod report;
 mod reproduce;
+mod runs;
 mod screen;
 pub mod terminal;
 mod train;
@@ -99,6 +101,8 @@ enum Verb {
     Evaluate(evaluate::EvaluateArgs),
     Compare(compare::CompareArgs),
     Reproduce(reproduce::ReproduceArgs),
+    Report(report::ReportArgs),
+    Runs(runs::RunsArgs),
     Devices(devices::DevicesArgs),
     Clean(clean::CleanArgs),
     #[command(flatten)]
@@ -122,6 +126,8 @@ pub fn run() -> Exit {
         Verb::Evaluate(args) => evaluate::run(&args, global),
         Verb::Compare(args) => compare::run(&args),
         Verb::Reproduce(args) => reproduce::run(args, global),
+        Verb::Report(args) => report::run(args),
+        Verb::Runs(args) => runs::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Clean(args) => clean::run(&args),
         Verb::Later(verb) => later::run(&verb),

@@ -61,6 +61,12 @@ pub struct TrainArgs {
     /// Write case_001, case_002, ... instead of the cases' ids, in messages and in the run folder
     #[arg(long)]
     anonymous_cases: bool,
+    /// Leave pictures of cases out of the run's report.html
+    #[arg(long)]
+    no_images: bool,
+    /// Write scalars for TensorBoard into the run folder, too
+    #[arg(long)]
+    tensorboard: bool,
     /// Set any key of the configuration, as in --set network.norm=group
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = Override::parse)]
     overrides: Vec<Override>,
@@ -137,6 +143,8 @@ impl TrainArgs {
             weights: args.weights,
             device,
             max_time: args.max_time,
+            images: !args.no_images,
+            tensorboard: args.tensorboard,
         })
     }
 }

@@ -16,7 +16,7 @@ use ndarray::{Array3, Array4};
 pub use cases::{InputCase, find_cases};
 pub use error::PredictError;
 pub use folder::{CheckpointName, Observer, Options, Record, run};
-pub use memory::{Memory, check_validation};
+pub use memory::{Memory, check, check_validation};
 
 use crate::dataset::prepare::Preparation;
 use crate::network::UNet;

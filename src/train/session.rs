@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(super) use super::data::Data;
 use super::folder::{LoadedRun, RunFolder, Series};
 use super::folds::{self, FoldsSummary};
-use super::manifest::{Manifest, config_sha256, way};
+use super::manifest::{Manifest, PlannedPart, config_sha256, way};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
 use super::recovery::Watch;
@@ -48,6 +48,10 @@ pub struct Options {
     pub weights: Option<PathBuf>,
     pub device: Device,
     pub max_time: Option<Duration>,
+    /// Pictures of held-out cases in `report.html`; never with `anonymous_cases`.
+    pub images: bool,
+    /// Scalars in `tensorboard/`.
+    pub tensorboard: bool,
 }
 
 /// What a person is told while a training runs.
@@ -244,6 +248,7 @@ pub(super) fn fold(
     manifest.left_out_cases.clone_from(&data.left_out);
     manifest.dataset_from_run = way(path, &options.dataset, &experiment.data.dataset);
     manifest.start_weights_sha256 = start_weights_sha256;
+    manifest.planned_parts = watch.as_ref().map(|watch| PlannedPart::all(&watch.fit)).unwrap_or_default();
     manifest.planned_peak_bytes = watch.as_ref().map(|watch| watch.fit.peak());
     let settings = StepSettings {
         effective: experiment.batch.effective,
@@ -286,11 +291,16 @@ pub(super) fn fold(
         watch,
         keep: None,
         run_peak: None,
+        images: options.images && !options.anonymous_cases,
+        scalars: None,
     };
     if options.resume
         && let Some(outcome) = run.resume()?
     {
         return Ok(outcome);
+    }
+    if options.tensorboard {
+        run.follow();
     }
     run.begin(&LoadedRun::new(&resolved, dataset, fingerprint, split.validates_on_training_cases))?;
     on_worker(|| run.steps())
