@@ -4,7 +4,9 @@ mod arguments;
 mod check;
 mod clean;
 mod compare;
+mod completions;
 mod devices;
+mod dry_run;
 mod evaluate;
 mod interrupt;
 mod later;
@@ -21,7 +23,7 @@ mod train;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 /// What a process says when it ends.
@@ -105,6 +107,7 @@ enum Verb {
     Runs(runs::RunsArgs),
     Devices(devices::DevicesArgs),
     Clean(clean::CleanArgs),
+    Completions(completions::CompletionsArgs),
     #[command(flatten)]
     Later(later::Later),
 }
@@ -130,6 +133,7 @@ pub fn run() -> Exit {
         Verb::Runs(args) => runs::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Clean(args) => clean::run(&args),
+        Verb::Completions(args) => completions::run(&args, Cli::command()),
         Verb::Later(verb) => later::run(&verb),
     };
     done.unwrap_or_else(|error| {
@@ -186,7 +190,6 @@ pub fn internal_fault(panic: &PanicHookInfo<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

@@ -1,12 +1,13 @@
 //! The memory of a run as a picture: what was said beforehand, by part, and what was measured.
 use std::fmt::Write;
 
-use super::chart::colour;
+use super::chart::{COLOURS, colour};
 use super::html::{escape, table};
 use super::record::RunRecord;
+use super::words;
 
 /// Width of the bars in the picture's units.
-const WIDTH: f64 = 480.0;
+const WIDTH: f64 = 640.0;
 
 /// The section's content.
 pub fn section(run: &RunRecord) -> String {
@@ -30,7 +31,7 @@ pub fn section(run: &RunRecord) -> String {
             let _ = write!(
                 svg,
                 "<rect class=\"fill {}\" x=\"{x:.2}\" y=\"{}\" width=\"{:.2}\" height=\"20\"><title>{title}</title></rect>",
-                colour(at),
+                part_colour(at),
                 row + 20.0,
                 width(*bytes),
             );
@@ -52,8 +53,12 @@ pub fn section(run: &RunRecord) -> String {
     bar("measured during steps", steps, &[]);
     bar("measured over the whole process, validation included", process, &[]);
     let difference = planned.zip(steps).map(|(planned, steps)| {
-        let off = 100.0 * (planned as f64 / steps.max(1) as f64 - 1.0);
-        format!(" The prediction is {off:+.1} % of what steps were measured to hold.")
+        let off = (1000.0 * (steps as f64 / planned.max(1) as f64 - 1.0)).round() / 10.0;
+        format!(
+            " Steps were measured to hold {} % {} than predicted.",
+            words::short(off.abs()),
+            if off > 0.0 { "more" } else { "less" }
+        )
     });
     let legend = match parts.is_empty() {
         true => String::new(),
@@ -62,7 +67,7 @@ pub fn section(run: &RunRecord) -> String {
             1,
             parts.iter().enumerate().map(|(at, (part, bytes))| {
                 vec![
-                    format!("<span class=\"swatch {}\"></span>{}", colour(at), escape(part)),
+                    format!("<span class=\"swatch {}\"></span>{}", part_colour(at), escape(part)),
                     format!("{:.1}", *bytes as f64 / f64::from(1 << 20)),
                     format!("{:.0} %", 100.0 * *bytes as f64 / planned.unwrap_or(1).max(1) as f64),
                 ]
@@ -85,6 +90,11 @@ fn levers(run: &RunRecord) -> String {
     let micro = run.manifest.micro_batch;
     let samples = if micro == 1 { "1 sample is".to_owned() } else { format!("{micro} samples are") };
     format!("{samples} in memory at once, and {again}.")
+}
+
+/// Grey is left for the last.
+fn part_colour(at: usize) -> String {
+    if at < COLOURS { colour(at) } else { "plain".to_owned() }
 }
 
 /// MiB for a person.

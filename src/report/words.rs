@@ -7,7 +7,7 @@ use crate::patch::augment::AugmentConfig;
 use crate::xyz;
 
 pub fn count(count: usize, what: &str) -> String {
-    let plural = if what.ends_with('s') { "es" } else { "s" };
+    let plural = if what.ends_with(['s', 'h']) { "es" } else { "s" };
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}{plural}") }
 }
 
@@ -127,7 +127,7 @@ pub fn training(run: &RunRecord) -> Vec<(&'static str, String)> {
     let supervision =
         if run.plan.network.deep_supervision { ", at several resolutions (deep supervision)" } else { "" };
     vec![
-        ("steps", format!("{} of {} samples each", train.steps, run.manifest.effective_batch)),
+        ("steps", format!("{}, each of {}", train.steps, count(run.manifest.effective_batch, "sample"))),
         (
             "optimizer",
             format!(

@@ -3,6 +3,7 @@ mod blocks;
 pub mod checkpoint;
 mod data;
 mod divergence;
+mod dry_run;
 mod error;
 mod folder;
 mod folds;
@@ -27,6 +28,7 @@ mod totals;
 mod validation;
 
 pub(crate) use data::as_recorded;
+pub use dry_run::{Intended, dry_run};
 pub use error::TrainError;
 pub use folder::{LoadedRun, RunFolder, checkpoint_path, is_running, load_run};
 pub use folds::{AllCases, ClassDiceOverCases, FoldsSummary};

@@ -150,7 +150,8 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
     }
 }
 
-fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+/// Refuses run folders that cannot be written into; the seeds, where there are to be several.
+pub(super) fn check_folders(options: &Options) -> Result<Option<Vec<u64>>, TrainError> {
     let seeds = options.seeds.map(|count| seeds::seeds(options, count)).transpose()?;
     match (&seeds, options.each_fold) {
         (Some(_), true) => {
@@ -161,6 +162,11 @@ fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBo
         (None, true) => RunFolder::refuse_existing_series(&options.run, options.resume, Series::Folds)?,
         (None, false) => RunFolder::refuse_existing(&options.run, options.resume)?,
     }
+    Ok(seeds)
+}
+
+fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+    let seeds = check_folders(options)?;
     let data = Data::open(options, observer, stop)?;
     let trained = match seeds {
         Some(seeds) => seeds::each_seed(options, &data, &seeds, observer, stop),
@@ -194,25 +200,7 @@ pub(super) fn fold(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     let Data { dataset, shown, fingerprint, cache, .. } = data;
-    let mut resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
-    // Before the cases are prepared, so that what cannot be is said at once.
-    let levers = set_levers(&mut resolved, options)?;
-    for swap in &resolved.norm.swaps {
-        tracing::info!("{swap}");
-    }
-    let device = crate::device::open(options.device).map_err(|problem| wrong(path, problem))?;
-    crate::device::check_type(&device, options.device, resolved.activations).map_err(|problem| wrong(path, problem))?;
-    let ids: Vec<&str> = dataset.cases.iter().map(|case| case.id.as_str()).collect();
-    let number = match fold {
-        Fold::One(number) => Some(number),
-        Fold::All => None,
-    };
-    let split = split(&ids, resolved.experiment.data.folds, number, resolved.experiment.split_seed());
-    if let Some((_, room)) = &levers {
-        let validated = split.validation.iter().map(|case| &shown.cases[*case]);
-        let files = validated.map(|case| (case.id.as_str(), case.images.as_slice()));
-        check_validation(room, &resolved, files)?;
-    }
+    let Decided { mut resolved, levers, device, split } = decide(options, path, data, fold)?;
 
     let tell = |done, total| observer.event(Event::Preparing { done, total });
     let left = levers.as_ref().and_then(|(_, room)| Some(room.budget?.saturating_sub(room.program)));
@@ -304,6 +292,39 @@ pub(super) fn fold(
     }
     run.begin(&LoadedRun::new(&resolved, dataset, fingerprint, split.validates_on_training_cases))?;
     on_worker(|| run.steps())
+}
+
+/// What a run will be, before any case is prepared.
+pub(super) struct Decided {
+    pub resolved: Resolved,
+    /// On the processor.
+    pub levers: Option<(Fit, Room)>,
+    pub device: burn::tensor::Device,
+    pub split: Split,
+}
+
+/// Decides it, so that what cannot be is said at once. Writes nothing.
+pub(super) fn decide(options: &Options, path: &Path, data: &Data, fold: Fold) -> Result<Decided, TrainError> {
+    let Data { dataset, shown, fingerprint, .. } = data;
+    let mut resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
+    let levers = set_levers(&mut resolved, options)?;
+    for swap in &resolved.norm.swaps {
+        tracing::info!("{swap}");
+    }
+    let device = crate::device::open(options.device).map_err(|problem| wrong(path, problem))?;
+    crate::device::check_type(&device, options.device, resolved.activations).map_err(|problem| wrong(path, problem))?;
+    let ids: Vec<&str> = dataset.cases.iter().map(|case| case.id.as_str()).collect();
+    let number = match fold {
+        Fold::One(number) => Some(number),
+        Fold::All => None,
+    };
+    let split = split(&ids, resolved.experiment.data.folds, number, resolved.experiment.split_seed());
+    if let Some((_, room)) = &levers {
+        let validated = split.validation.iter().map(|case| &shown.cases[*case]);
+        let files = validated.map(|case| (case.id.as_str(), case.images.as_slice()));
+        check_validation(room, &resolved, files)?;
+    }
+    Ok(Decided { resolved, levers, device, split })
 }
 
 /// Levers are set for the processor, whose memory is the process's.
