@@ -40,7 +40,7 @@ pub fn comparison(runs: &[RunRecord]) -> String {
         }
         .draw(),
     ];
-    body += &format!("<section id=\"curves\">\n<h2>Curves</h2>\n<div class=\"pair\">\n{}</div>\n", charts.concat());
+    body += &format!("<section id=\"curves\">\n<h2>Curves</h2>\n<div class=\"pair\">\n{}", charts.concat());
     if runs.windows(2).any(|pair| pair[0].manifest.effective_batch != pair[1].manifest.effective_batch) {
         let note = "<p class=\"soft\">A step with a larger effective batch has seen more samples. Here runs are at the same \
                     place where they have seen as many.</p>\n";
@@ -54,7 +54,7 @@ pub fn comparison(runs: &[RunRecord]) -> String {
         };
         body += &chart.draw();
     }
-    body += "</section>\n";
+    body += "</div>\n</section>\n";
     body += &format!("<section id=\"norms\">\n<h2>Batch and norm</h2>\n{}</section>\n", decisions(runs));
     body += &format!("</main>\n<footer>{RESEARCH}</footer>");
     html::document(&format!("{title} · voxfit"), None, &body)
@@ -63,19 +63,19 @@ pub fn comparison(runs: &[RunRecord]) -> String {
 fn table(runs: &[RunRecord]) -> String {
     let header = [
         "run",
-        "state",
-        "network",
-        "patch",
+        "Dice",
+        "best Dice",
+        "batch",
+        "micro",
         "norm",
-        "activations",
-        "effective batch",
-        "micro-batch",
-        "seed",
         "predicted",
         "measured",
         "a step",
-        "Dice",
-        "best Dice",
+        "patch",
+        "network",
+        "type",
+        "seed",
+        "steps",
     ];
     let rows = runs.iter().enumerate().map(|(at, run)| {
         let manifest = &run.manifest;
@@ -85,45 +85,52 @@ fn table(runs: &[RunRecord]) -> String {
         };
         let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), mib);
         let dice = |dice: Option<(f64, u64)>| dice.map_or_else(|| "–".to_owned(), |(dice, _)| figure(dice));
-        let state = match run.is_finished() {
-            true => format!("{} steps", manifest.steps),
-            false => format!("step {} of {}", run.metrics.step, manifest.steps),
+        let steps = match run.is_finished() {
+            true => manifest.steps.to_string(),
+            false => format!("{} of {}", run.metrics.step, manifest.steps),
         };
         vec![
             format!("<span class=\"swatch {}\"></span>{}", colour(at), escape(&run.name)),
-            state,
-            kind.to_owned(),
-            words::times(xyz(run.plan.patch)),
-            format!("{:?}", manifest.norm.used).to_lowercase(),
-            escape(&manifest.activations),
+            dice(run.mean_dice()),
+            dice(run.metrics.best()),
             manifest.effective_batch.to_string(),
             manifest.micro_batch.to_string(),
-            manifest.seed.to_string(),
+            format!("{:?}", manifest.norm.used).to_lowercase(),
             bytes(manifest.planned_peak_bytes),
             bytes(run.metrics.peak_bytes),
             run.metrics.seconds_per_step().map_or_else(|| "–".to_owned(), words::time),
-            dice(run.mean_dice()),
-            dice(run.metrics.best()),
+            words::times(xyz(run.plan.patch)),
+            kind.to_owned(),
+            escape(&manifest.activations),
+            manifest.seed.to_string(),
+            steps,
         ]
     });
-    html::table(&header, 6, rows)
+    html::table(&header, 1, rows)
+        + "<p class=\"soft\">Batch: the effective batch, samples a step; micro: samples in memory at once; \
+        predicted and measured: the most that steps hold; Dice of a run that is not finished: of its last validation.</p>\n"
 }
 
-/// Mean and deviation of the final Dice.
+/// Mean and deviation of the final Dice of runs that differ by chance or by the cases held out alone.
 fn spread(runs: &[RunRecord]) -> String {
+    let told = |run: &RunRecord| {
+        let by_chance = |line: &&str| !["seed = ", "fold = ", "split_seed = "].iter().any(|key| line.starts_with(key));
+        run.config.lines().filter(by_chance).collect::<Vec<_>>().join("\n")
+    };
+    let same = runs.windows(2).all(|pair| told(&pair[0]) == told(&pair[1]));
     let spread = crate::train::Spread::new(runs.iter().map(|run| run.manifest.mean_dice.unwrap_or(f64::NAN)));
     let count = spread.values.iter().flatten().count();
-    let split = runs.windows(2).any(|pair| pair[0].manifest.split_sha256 != pair[1].manifest.split_sha256);
-    let split = match split {
-        true => " Not all runs hold out the same cases: part of the difference is that of the cases.",
-        false => "",
-    };
-    match (spread.mean, spread.sd) {
-        (Some(mean), Some(sd)) => {
-            format!("<p>Mean Dice of the {count} finished runs: {mean:.4}, standard deviation {sd:.4}.{split}</p>\n")
-        }
-        _ => format!("<p>{split}</p>\n"),
+    let mut text = String::new();
+    if let (true, Some(mean), Some(sd)) = (same, spread.mean, spread.sd) {
+        text += &format!(
+            "<p>Folds or seeds of one training: mean Dice of the {count} finished runs {mean:.4}, standard deviation \
+             {sd:.4}.</p>\n"
+        );
     }
+    if runs.windows(2).any(|pair| pair[0].manifest.split_sha256 != pair[1].manifest.split_sha256) {
+        text += "<p>Not all runs hold out the same cases: part of the difference is that of the cases.</p>\n";
+    }
+    text
 }
 
 /// What was decided, once where it is the same in all.

@@ -64,6 +64,14 @@ pub fn write(path: &Path, page: &str) -> Result<(), ReportError> {
     write_bytes_privately(path, page.as_bytes()).map_err(|source| ReportError::Io { path: path.to_owned(), source })
 }
 
+/// Writes `report.html` of the folds or seeds in `folder`, side by side.
+///
+/// # Errors
+/// As [`write_in_run`].
+pub fn write_in_series(folder: &Path) -> Result<(), ReportError> {
+    write(&folder.join(FILE_NAME), &comparison(&runs_in(folder)?))
+}
+
 /// Writes `report.html` of the run in `folder` from what lies there.
 ///
 /// # Errors

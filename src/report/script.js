@@ -30,9 +30,12 @@
         var point = nearest(series.points, x);
         if (!point) { return; }
         if (at === null || Math.abs(point[0] - x) < Math.abs(at - x)) { at = point[0]; }
-        said.push(series.name + " " + number(point[1]) + (data.series.length > 1 ? " (" + number(point[0]) + ")" : ""));
+        said.push([series.name, point]);
       });
       if (at === null) { return; }
+      said = said.map(function (of) {
+        return of[0] + " " + number(of[1][1]) + (of[1][0] === at ? "" : " (at " + number(of[1][0]) + ")");
+      });
       var cx = left + (at - data.x[0]) / (data.x[1] - data.x[0]) * (right - left);
       cursor.setAttribute("d", "M" + cx.toFixed(1) + " " + top + "V" + bottom);
       readout.textContent = data.unit + " " + number(at) + ": " + said.join(", ");

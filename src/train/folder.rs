@@ -315,7 +315,7 @@ fn holds_run(path: &Path) -> bool {
 
 /// Whether a process works in the run folder at `path`.
 pub fn is_running(path: &Path) -> bool {
-    let lock = OpenOptions::new().write(true).open(path.join(".lock"));
+    let lock = File::open(path.join(".lock"));
     // Shared, and let go at once: of all processes only one that starts in this very moment could be refused by it.
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }

@@ -172,6 +172,12 @@ fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBo
         Some(seeds) => seeds::each_seed(options, &data, &seeds, observer, stop),
         None => one_or_each_fold(options, &data, observer, stop),
     };
+    let several = options.seeds.is_some() || (options.each_fold && !options.run.join("manifest.json").exists());
+    if let (true, Ok(Outcome::Finished { .. })) = (several, &trained)
+        && let Err(error) = crate::report::write_in_series(&options.run)
+    {
+        observer.event(Event::Warning(format!("report.html was not written: {error}")));
+    }
     trained.map_err(|error| data.names.hide_in(error))
 }
 

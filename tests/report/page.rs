@@ -144,12 +144,13 @@ fn several_runs_are_one_page() {
     assert!(refused.contains("-o"), "{refused}");
     lab.done(&["report", "runs/small", "runs/large", "-o", "both.html"]);
     let text = page(&lab, "both.html");
-    for said in ["For research use only", ">small<", ">large<", "samples seen", "effective batch"] {
+    for said in ["For research use only", ">small<", ">large<", "samples seen", "the effective batch"] {
         assert!(text.contains(said), "{said}");
     }
     assert!(pictures(&text).is_empty());
-    lab.done(&["report", "runs/seeds"]);
     let text = page(&lab, "runs/seeds/report.html");
+    lab.done(&["report", "runs/seeds", "-o", "again.html"]);
+    assert_eq!(page(&lab, "again.html"), text, "the training left the same page");
     let summary = lab.json("runs/seeds/seeds.json");
     let mean = format!("{:.4}", summary["mean_dice"]["mean"].as_f64().unwrap());
     assert!(text.contains("seeds/seed_1") && text.contains(&mean) && !text.contains("samples seen"));

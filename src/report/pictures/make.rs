@@ -39,9 +39,11 @@ pub fn of_case(
     let crop = surroundings(found, size, spacing);
     let [z, y, x] = crop.map(|[low, high]| low..high);
     let part = |map: &Array3<u16>| map.slice(s![z.clone(), y.clone(), x.clone()]).to_owned();
-    let (label, prediction) = (part(&label.data), part(&prediction));
+    let (cut_label, cut_prediction) = (part(&label.data), part(&prediction));
+    // Of a large volume the rest is not needed any more.
+    drop((label, prediction));
     let image = first_channel(&case.images, size, crop)?;
-    let cut = Cut { crop, foreground: found, size, spacing, image, label, prediction };
+    let cut = Cut { crop, foreground: found, size, spacing, image, label: cut_label, prediction: cut_prediction };
     let Chosen { role, case, dice } = chosen;
     Ok(CasePictures { role, case, dice, planes: cut.planes(ignore) })
 }
