@@ -1,5 +1,5 @@
 //! Everything of a training up to its first step: what would be done, and nothing done.
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::folder::Series;
@@ -39,36 +39,41 @@ pub fn dry_run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) ->
     let data = Data::open(options, observer, stop)?;
     let experiment = &options.config.experiment;
     let count = experiment.data.folds;
-    let all = match &seeds {
-        Some(seeds) => {
-            let of = |seed: &u64| {
-                let mut options = options.clone();
+    let mut runs: Vec<(PathBuf, Options)> = Vec::new();
+    let mut add = |run: PathBuf, change: &dyn Fn(&mut Options)| {
+        let mut options = options.clone();
+        change(&mut options);
+        runs.push((run, options));
+    };
+    match &seeds {
+        Some(seeds) => seeds.iter().for_each(|seed| {
+            add(Series::Seeds.member(&options.run, *seed), &|options| {
                 options.config.experiment.data.split_seed = Auto::Value(experiment.split_seed());
                 options.config.experiment.train.seed = *seed;
-                intended(&options, &Series::Seeds.member(&options.run, *seed), &data, experiment.data.fold)
-            };
-            seeds.iter().map(of).collect()
-        }
-        None if options.each_fold && data.dataset.cases.len() >= count => {
-            let of = |fold: usize| {
-                let mut options = options.clone();
+            });
+        }),
+        None if options.each_fold && data.dataset.cases.len() >= count => (0..count).for_each(|fold| {
+            add(Series::Folds.member(&options.run, fold as u64), &|options| {
                 options.config.experiment.data.fold = Fold::One(fold);
-                intended(&options, &Series::Folds.member(&options.run, fold as u64), &data, Fold::One(fold))
-            };
-            (0..count).map(of).collect()
-        }
-        None => intended(options, &options.run, &data, experiment.data.fold).map(|one| vec![one]),
-    };
-    all.map_err(|error| data.names.hide_in(error))
+            });
+        }),
+        None => add(options.run.clone(), &|_| {}),
+    }
+    // All plans before the first network: what this process holds by then is part of a plan.
+    let hide = |error| data.names.hide_in(error);
+    let decide = |(run, options): &(PathBuf, Options)| decide(options, run, &data, options.config.experiment.data.fold);
+    let decided = runs.iter().map(decide).collect::<Result<Vec<_>, _>>().map_err(hide)?;
+    let all = runs.into_iter().zip(decided).map(|((run, options), decided)| intended(&options, run, &data, decided));
+    all.collect::<Result<Vec<_>, _>>().map_err(hide)
 }
 
-fn intended(options: &Options, path: &Path, data: &Data, fold: Fold) -> Result<Intended, TrainError> {
-    let Decided { resolved, levers, device, split } = decide(options, path, data, fold)?;
+fn intended(options: &Options, run: PathBuf, data: &Data, decided: Decided) -> Result<Intended, TrainError> {
+    let Decided { resolved, levers, device, split } = decided;
     let mut network = UNet::new(&resolved.plan, resolved.experiment.train.seed, &device);
     if let Some(weights) = &options.weights {
         checkpoint::load(weights)?.restore_weights(&mut network, weights)?;
     }
-    let last = checkpoint_path(path, "last");
+    let last = checkpoint_path(&run, "last");
     let mut from_step = None;
     if options.resume && last.exists() {
         let saved = checkpoint::load_weights(&last)?;
@@ -81,7 +86,7 @@ fn intended(options: &Options, path: &Path, data: &Data, fold: Fold) -> Result<I
     let batch_dice = resolved.experiment.train.batch_dice;
     let speed = levers.as_ref().map(|(_, room)| speed(&room.step(&resolved), batch_dice));
     Ok(Intended {
-        run: path.to_owned(),
+        run,
         dataset: data.shown.name.clone(),
         parameters: network.parameter_count(),
         resolved,
