@@ -22,6 +22,7 @@ pub mod ops;
 pub mod patch;
 pub mod predict;
 pub mod random;
+pub mod report;
 pub mod reproduce;
 pub mod shown;
 mod stack;

@@ -4,17 +4,20 @@ mod arguments;
 mod check;
 mod clean;
 mod compare;
+mod completions;
 mod devices;
+mod dry_run;
 mod evaluate;
 mod export;
 mod import;
 mod interrupt;
-mod later;
 mod pack;
 mod phantom;
 mod plan;
 mod predict;
+mod report;
 mod reproduce;
+mod runs;
 mod screen;
 pub mod terminal;
 mod train;
@@ -22,7 +25,7 @@ mod train;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 /// What a process says when it ends.
@@ -105,10 +108,11 @@ enum Verb {
     Pack(pack::PackArgs),
     Compare(compare::CompareArgs),
     Reproduce(reproduce::ReproduceArgs),
+    Report(report::ReportArgs),
+    Runs(runs::RunsArgs),
     Devices(devices::DevicesArgs),
     Clean(clean::CleanArgs),
-    #[command(flatten)]
-    Later(later::Later),
+    Completions(completions::CompletionsArgs),
 }
 
 /// Reads the arguments and does what they say.
@@ -131,9 +135,11 @@ pub fn run() -> Exit {
         Verb::Pack(args) => pack::run(args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Reproduce(args) => reproduce::run(args, global),
+        Verb::Report(args) => report::run(args),
+        Verb::Runs(args) => runs::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Clean(args) => clean::run(&args),
-        Verb::Later(verb) => later::run(&verb),
+        Verb::Completions(args) => completions::run(&args, Cli::command()),
     };
     done.unwrap_or_else(|error| {
         terminal::complain(&terminal::sentence(&error));
@@ -189,7 +195,6 @@ pub fn internal_fault(panic: &PanicHookInfo<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

@@ -8,7 +8,7 @@ use voxfit::config::{Config, Device, Override, parse_duration};
 use voxfit::train::{Options, Outcome};
 
 use super::screen::Screen;
-use super::{Exit, Global, arguments, interrupt, terminal};
+use super::{Exit, Global, arguments, dry_run, interrupt, terminal};
 
 /// Train, validate and write the run folder
 #[derive(Debug, Args)]
@@ -61,6 +61,15 @@ pub struct TrainArgs {
     /// Write case_001, case_002, ... instead of the cases' ids, in messages and in the run folder
     #[arg(long)]
     anonymous_cases: bool,
+    /// Leave pictures of cases out of the run's report.html
+    #[arg(long)]
+    no_images: bool,
+    /// Write scalars for TensorBoard into the run folder, too
+    #[arg(long)]
+    tensorboard: bool,
+    /// Look at everything up to the first step, say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Set any key of the configuration, as in --set network.norm=group
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = Override::parse)]
     overrides: Vec<Override>,
@@ -137,15 +146,24 @@ impl TrainArgs {
             weights: args.weights,
             device,
             max_time: args.max_time,
+            images: !args.no_images,
+            tensorboard: args.tensorboard,
         })
     }
 }
 
 pub fn run(args: TrainArgs, global: &Global) -> anyhow::Result<Exit> {
     arguments::set_threads(args.threads)?;
+    let dry = args.dry_run;
     let options = args.options()?;
     let stop = interrupt::on_first_interrupt();
     let screen = Screen::new(global);
+    if dry {
+        let intended = voxfit::train::dry_run(&options, &screen, stop);
+        screen.close();
+        terminal::say(&dry_run::page(&intended?))?;
+        return Ok(Exit::Done);
+    }
     let outcome = voxfit::train::run(&options, &screen, stop);
     screen.close();
     match outcome? {

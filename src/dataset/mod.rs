@@ -151,6 +151,16 @@ impl Dataset {
         digest::contents(self, Some(cache))
     }
 
+    /// SHA-256 of the volumes of one case, by what they are, as [`Contents`] has them.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn volume_digests(&self, case: &Case) -> Result<BTreeMap<String, String>, DatasetError> {
+        let alone = Self { cases: vec![case.clone()], ..self.clone() };
+        let mut contents = digest::contents(&alone, None)?;
+        Ok(contents.volumes.remove(&case.id).unwrap_or_default())
+    }
+
     /// The files of `case` by what they are: `image_0000`, `image_0001`, ... for the channels, `image` for one file with
     /// several channels, and `label`, which comes last.
     pub fn volumes<'a>(&self, case: &'a Case) -> impl Iterator<Item = (String, &'a Path)> {

@@ -20,7 +20,7 @@ use ndarray::{Array3, Array4};
 pub use cases::{InputCase, find_cases};
 pub use error::PredictError;
 pub use folder::{CheckpointName, Observer, Options, run};
-pub use memory::{Memory, check_validation};
+pub use memory::{Memory, check, check_validation};
 pub(crate) use networks::members;
 pub use record::{CaseRecord, Failure, Record};
 

@@ -80,6 +80,8 @@ pub fn again(
         weights: None,
         device: Device::Cpu,
         max_time: None,
+        images: false,
+        tensorboard: false,
     };
     let check = Check { observer, record: &record, run: &run, last, stop, found: Mutex::default() };
     let outcome = train::run(&training, &check, stop);

@@ -4,27 +4,40 @@ use std::path::{Component, Path, PathBuf};
 use super::{Record, ReproduceError};
 use crate::config::{Config, expand};
 use crate::dataset::{Contents, Dataset};
+use crate::train::Manifest;
 
 /// The dataset's folder: as given, else where the run's records lead. A wrong guess is found out by [`verify`].
 ///
 /// # Errors
 /// No folder where the records lead.
 pub(super) fn find(record: &Record, config: &Config, given: Option<&Path>) -> Result<PathBuf, ReproduceError> {
+    dataset_of(&record.folder, &record.manifest, &config.experiment.data.dataset, given)
+}
+
+/// The same of the run in `folder`, whose configuration has the dataset `written` so.
+///
+/// # Errors
+/// As [`find`].
+pub fn dataset_of(
+    folder: &Path,
+    manifest: &Manifest,
+    written: &str,
+    given: Option<&Path>,
+) -> Result<PathBuf, ReproduceError> {
     if let Some(folder) = given {
         return match folder.is_dir() {
             true => Ok(folder.to_owned()),
             false => Err(ReproduceError::run(folder, "no such folder", "point --data at the dataset of the run")),
         };
     }
-    let written = &config.experiment.data.dataset;
-    let from_run = record.manifest.dataset_from_run.as_deref().map(|way| record.folder.join(way));
+    let from_run = manifest.dataset_from_run.as_deref().map(|way| folder.join(way));
     // What was written is relative to a file that is not known; an absolute path needs none.
     let absolute = || expand(written, |name| std::env::var(name).ok()).ok().map(PathBuf::from);
     let absolute =
         absolute().filter(|path| matches!(path.components().next(), Some(Component::RootDir | Component::Prefix(_))));
     [from_run, absolute].into_iter().flatten().find(|folder| folder.join("dataset.json").is_file()).ok_or_else(|| {
         let problem = format!("the run does not say where its dataset (written as `{written}`) lies now");
-        ReproduceError::run(&record.folder, problem, "give its folder by --data DIR")
+        ReproduceError::run(folder, problem, "give its folder by --data DIR")
     })
 }
 

@@ -11,6 +11,7 @@ mod weights;
 pub use again::{AgainOptions, Verdict, again};
 pub use compare::{Comparison, compare};
 pub use error::ReproduceError;
+pub use inputs::dataset_of;
 pub use record::Record;
 pub use settings::Setting;
 pub use weights::TensorDifference;

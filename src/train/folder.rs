@@ -330,6 +330,13 @@ fn holds_run(path: &Path) -> bool {
     path.join(".lock").is_file() || path.join("config.toml").is_file()
 }
 
+/// Whether a process works in the run folder at `path`.
+pub fn is_running(path: &Path) -> bool {
+    let lock = File::open(path.join(".lock"));
+    // Shared, and let go at once: of all processes only one that starts in this very moment could be refused by it.
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
 /// Where a run folder's checkpoint lies.
 pub fn checkpoint_path(folder: &Path, name: &str) -> PathBuf {
     folder.join("checkpoints").join(name).join("checkpoint.safetensors")

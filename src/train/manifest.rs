@@ -10,6 +10,7 @@ use crate::config::{Auto, NormDecision, OnBadCase, Resolved, SplitBy};
 use crate::dataset::split::{self, Split};
 use crate::dataset::{Contents, Dataset, Remap, VolumeDigests};
 use crate::files::sha256_hex;
+use crate::memory::fit::Fit;
 
 /// Written at the start, again at the end with the digest of the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct Manifest {
     pub parameters: usize,
     pub norm: NormDecision,
     pub seed: u64,
+    /// As `dataset.json` says.
+    #[serde(default)]
+    pub dataset_name: String,
     pub config_sha256: String,
     pub data_sha256: String,
     pub split_sha256: String,
@@ -66,11 +70,32 @@ pub struct Manifest {
     /// The most that the plan said steps would hold, in bytes; on the processor.
     #[serde(default)]
     pub planned_peak_bytes: Option<u64>,
+    /// What that is made of.
+    #[serde(default)]
+    pub planned_parts: Vec<PlannedPart>,
     /// The most that the process which ended the run held, in bytes.
     #[serde(default)]
     pub run_peak_bytes: Option<u64>,
     /// Seconds of training steps in the process that ended the run.
     pub train_seconds: Option<f64>,
+}
+
+/// A share of the memory that steps were said to hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedPart {
+    pub part: String,
+    pub bytes: u64,
+}
+
+impl PlannedPart {
+    /// As `voxfit plan` lists them.
+    pub fn all(fit: &Fit) -> Vec<Self> {
+        let part = |name: &str, bytes| Self { part: name.to_owned(), bytes };
+        let mut parts = vec![part("program and its data", fit.around()), part("weights", fit.step.weights)];
+        parts.extend(fit.step.parts.iter().map(|(of, bytes)| part(of.name(), *bytes)));
+        parts.push(part("free between blocks", fit.step.between()));
+        parts
+    }
 }
 
 /// A case that is not used, and why.
@@ -161,6 +186,7 @@ impl Manifest {
             parameters,
             norm: resolved.norm.clone(),
             seed: resolved.experiment.train.seed,
+            dataset_name: dataset.name.clone(),
             config_sha256: config_sha256(resolved)?,
             data_sha256: contents.digest.clone(),
             split_sha256,
@@ -178,6 +204,7 @@ impl Manifest {
             weights_sha256: String::new(),
             mean_dice: None,
             planned_peak_bytes: None,
+            planned_parts: Vec::new(),
             run_peak_bytes: None,
             train_seconds: None,
         })

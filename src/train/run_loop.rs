@@ -7,6 +7,7 @@ use super::manifest::Manifest;
 use super::optimizer::{Optimizer, clip_factor, global_norm, learning_rate};
 use super::precision::LossScale;
 use super::recovery::{StepSupply, Watch};
+use super::reported::Scalars;
 use super::session::{Event, Observer, Outcome, StepReport};
 use super::step::{self, StepSettings};
 use super::validation::{self, Looked, ValidationResult, label_classes};
@@ -51,6 +52,10 @@ pub(super) struct Loop<'a> {
     pub run_peak: Option<u64>,
     /// When to stop in order.
     pub deadline: Option<Instant>,
+    /// Whether the page about the run shows pictures of cases.
+    pub images: bool,
+    /// Where scalars go, too.
+    pub scalars: Option<Scalars>,
 }
 
 impl Loop<'_> {
@@ -119,6 +124,7 @@ impl Loop<'_> {
         self.folder.write("config.toml", config.as_bytes())?;
         let parameters = self.network.parameter_count();
         let (resolved, split) = (self.resolved, self.split);
+        self.write_page();
         self.observer.event(Event::Start { resolved, parameters, split, step: self.step, steps: self.total() });
         Ok(())
     }
@@ -163,6 +169,7 @@ impl Loop<'_> {
                 return Err(self.diverged(self.step - 1, "the gradient overflows at every loss scale"));
             }
             metrics.add(&report)?;
+            self.scalars_of_step(&report);
             self.observer.event(Event::Step(&report));
             let last = self.step == self.total();
             if self.step.is_multiple_of(train.validate_every) && !last {
@@ -286,7 +293,9 @@ impl Loop<'_> {
         let cases: Vec<CaseFigures> = cases.into_iter().map(|case| case.figures).collect();
         let result = validation::summarise(self.dataset, &cases, self.step, clock.elapsed().as_secs_f64());
         self.report(&result, metrics, false)?;
-        self.keep_best(&result)
+        self.keep_best(&result)?;
+        self.beside_steps(|run| run.write_page());
+        Ok(())
     }
 
     fn keep_best(&mut self, result: &ValidationResult) -> Result<(), TrainError> {
@@ -298,31 +307,37 @@ impl Loop<'_> {
         Ok(())
     }
 
-    fn report(&self, result: &ValidationResult, metrics: &mut Metrics, last: bool) -> Result<(), TrainError> {
+    fn report(&mut self, result: &ValidationResult, metrics: &mut Metrics, last: bool) -> Result<(), TrainError> {
         metrics.add(&serde_json::json!({
             "step": result.step, "dice": result.classes, "mean_dice": result.mean_dice,
             "validation_cases": result.cases, "validation_seconds": result.seconds,
         }))?;
+        self.scalars_of_validation(result);
         let on_training_cases = self.split.validates_on_training_cases;
         self.observer.event(Event::Validation { result, on_training_cases, last });
         Ok(())
     }
 
     fn look_at(&mut self, cases: &[usize], with_surfaces: bool) -> Result<Vec<Looked>, TrainError> {
-        // A step's buffers are not those of a prediction: without keepers they go back to the system.
+        self.beside_steps(|run| run.looks_at(cases, with_surfaces))
+    }
+
+    /// Does what is no step. A step's buffers are not those of a prediction: without keepers they go back to the system.
+    pub(super) fn beside_steps<T>(&mut self, work: impl FnOnce(&Self) -> T) -> T {
         self.keep = None;
         pool::set_arena(Arena::NONE);
-        let looked = self.looks_at(cases, with_surfaces);
+        let done = work(self);
         pool::release();
         if let Some(watch) = &self.watch {
             pool::set_arena(watch.fit.step.arena);
         }
         self.keep = Some(Keep::new());
-        looked
+        done
     }
 
-    fn looks_at(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<Looked>, TrainError> {
-        let predictor = Predictor {
+    /// The network as it is, to predict with.
+    pub(super) fn predictor(&self) -> Predictor<'_> {
+        Predictor {
             networks: vec![&self.network],
             preparation: &self.resolved.preparation,
             settings: PredictorSettings {
@@ -336,7 +351,11 @@ impl Loop<'_> {
             },
             memory: Memory::new(self.watch.as_ref().and_then(Watch::budget), self.folder.path()),
             tiles: None,
-        };
+        }
+    }
+
+    fn looks_at(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<Looked>, TrainError> {
+        let predictor = self.predictor();
         let mut looked = Vec::new();
         for (done, case) in cases.iter().enumerate() {
             if self.stop.load(Ordering::Relaxed) {
@@ -366,6 +385,7 @@ impl Loop<'_> {
 
     fn stopped(&self) -> Result<Outcome, TrainError> {
         self.save("last", false)?;
+        self.write_page();
         Ok(Outcome::Stopped { step: self.step, steps: self.total(), run: Some(self.folder.path().to_owned()) })
     }
 
@@ -381,20 +401,21 @@ impl Loop<'_> {
         };
         let (figures, kept): (Vec<CaseFigures>, Vec<_>) =
             looked.into_iter().map(|case| (case.figures, case.kept)).unzip();
-        let mut mean_dice = None;
+        let (mut mean_dice, mut summary) = (None, None);
         if !figures.is_empty() {
             let seconds = clock.elapsed().as_secs_f64();
             let result = validation::summarise(self.dataset, &figures, self.step, seconds);
             self.report(&result, metrics, true)?;
             mean_dice = result.mean_dice;
-            let summary =
+            let found =
                 Summary::new(figures.clone(), &label_classes(self.dataset), DEFAULT_TOLERANCE_MM).with_intervals();
-            self.folder.write_json("validation/summary.json", &summary)?;
+            self.folder.write_json("validation/summary.json", &found)?;
             let findings = Findings::new(kept.into_iter().flatten().collect(), split.validates_on_training_cases);
             self.folder.write_json(postprocess::FILE, &findings)?;
             if let Some(text) = findings.sentence(&self.dataset.classes) {
                 self.observer.event(Event::Notice(text));
             }
+            summary = Some(found);
             // `best` is always by the same cases.
             let looked_at = self.resolved.experiment.train.validate_cases.min(figures.len());
             self.keep_best(&validation::summarise(self.dataset, &figures[..looked_at], self.step, seconds))?;
@@ -406,6 +427,7 @@ impl Loop<'_> {
         self.manifest.run_peak_bytes = self.run_peak.max(meter::peak_of(&self.settings.device));
         self.manifest.train_seconds = Some(trained.as_secs_f64());
         self.folder.write_json("manifest.json", &self.manifest)?;
+        self.beside_steps(|run| run.write_last_page(summary.as_ref()));
         Ok(Outcome::Finished { weights_sha256, mean_dice })
     }
 }

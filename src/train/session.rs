@@ -6,8 +6,8 @@ use std::time::Duration;
 pub(super) use super::data::Data;
 use super::folder::{LoadedRun, RunFolder, Series};
 use super::folds::{self, FoldsSummary};
-use super::held_out::SPLIT_FILE;
-use super::manifest::{Manifest, config_sha256, way};
+use super::held_out::{SPLIT_FILE, SplitRecord};
+use super::manifest::{Manifest, PlannedPart, config_sha256, way};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
 use super::recovery::Watch;
@@ -50,6 +50,10 @@ pub struct Options {
     pub weights: Option<PathBuf>,
     pub device: Device,
     pub max_time: Option<Duration>,
+    /// Pictures of held-out cases in `report.html`; never with `anonymous_cases`.
+    pub images: bool,
+    /// Scalars in `tensorboard/`.
+    pub tensorboard: bool,
 }
 
 /// What a person is told while a training runs.
@@ -148,7 +152,8 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
     }
 }
 
-fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+/// Refuses run folders that cannot be written into; the seeds, where there are to be several.
+pub(super) fn check_folders(options: &Options) -> Result<Option<Vec<u64>>, TrainError> {
     let seeds = options.seeds.map(|count| seeds::seeds(options, count)).transpose()?;
     match (&seeds, options.each_fold) {
         (Some(_), true) => {
@@ -159,11 +164,22 @@ fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBo
         (None, true) => RunFolder::refuse_existing_series(&options.run, options.resume, Series::Folds)?,
         (None, false) => RunFolder::refuse_existing(&options.run, options.resume)?,
     }
+    Ok(seeds)
+}
+
+fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+    let seeds = check_folders(options)?;
     let data = Data::open(options, observer, stop)?;
     let trained = match seeds {
         Some(seeds) => seeds::each_seed(options, &data, &seeds, observer, stop),
         None => one_or_each_fold(options, &data, observer, stop),
     };
+    let several = options.seeds.is_some() || (options.each_fold && !options.run.join("manifest.json").exists());
+    if let (true, Ok(Outcome::Finished { .. })) = (several, &trained)
+        && let Err(error) = crate::report::write_in_series(&options.run)
+    {
+        observer.event(Event::Warning(format!("report.html was not written: {error}")));
+    }
     trained.map_err(|error| data.names.hide_in(error))
 }
 
@@ -192,29 +208,8 @@ pub(super) fn fold(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     let Data { dataset, shown, fingerprint, cache, .. } = data;
-    let mut resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
-    // Before the cases are prepared, so that what cannot be is said at once.
-    let levers = set_levers(&mut resolved, options)?;
-    for swap in &resolved.norm.swaps {
-        tracing::info!("{swap}");
-    }
-    let device = crate::device::open(options.device).map_err(|problem| wrong(path, problem))?;
-    crate::device::check_type(&device, options.device, resolved.activations).map_err(|problem| wrong(path, problem))?;
-    let number = match fold {
-        Fold::One(number) => Some(number),
-        Fold::All => None,
-    };
-    let (split, record) = data.held_out.split(data, &resolved.experiment, number, observer)?;
-    let split_file = data.held_out.file(data);
-    if split_file.is_some() {
-        // The run has a copy, so that it can be repeated wherever it lies.
-        resolved.experiment.data.split = SplitBy::File(SPLIT_FILE.to_owned());
-    }
-    if let Some((_, room)) = &levers {
-        let validated = split.validation.iter().map(|case| &shown.cases[*case]);
-        let files = validated.map(|case| (case.id.as_str(), case.images.as_slice()));
-        check_validation(room, &resolved, files)?;
-    }
+    let Decided { mut resolved, levers, device, split, split_record: record, split_file } =
+        decide(options, path, data, fold, observer)?;
 
     let tell = |done, total| observer.event(Event::Preparing { done, total });
     let left = levers.as_ref().and_then(|(_, room)| Some(room.budget?.saturating_sub(room.program)));
@@ -253,6 +248,7 @@ pub(super) fn fold(
     manifest.left_out_cases.clone_from(&data.left_out);
     manifest.dataset_from_run = way(path, &options.dataset, &experiment.data.dataset);
     manifest.start_weights_sha256 = start_weights_sha256;
+    manifest.planned_parts = watch.as_ref().map(|watch| PlannedPart::all(&watch.fit)).unwrap_or_default();
     manifest.planned_peak_bytes = watch.as_ref().map(|watch| watch.fit.peak());
     let settings = StepSettings {
         effective: experiment.batch.effective,
@@ -295,6 +291,8 @@ pub(super) fn fold(
         watch,
         keep: None,
         run_peak: None,
+        images: options.images && !options.anonymous_cases,
+        scalars: None,
     };
     if options.resume
         && let Some(outcome) = run.resume()?
@@ -304,8 +302,56 @@ pub(super) fn fold(
     if let Some(file) = split_file {
         run.folder.write(SPLIT_FILE, &file)?;
     }
+    if options.tensorboard {
+        run.follow();
+    }
     run.begin(&LoadedRun::new(&resolved, dataset, fingerprint, split.validates_on_training_cases))?;
     on_worker(|| run.steps())
+}
+
+/// What a run will be, before any case is prepared.
+pub(super) struct Decided {
+    pub resolved: Resolved,
+    /// On the processor.
+    pub levers: Option<(Fit, Room)>,
+    pub device: burn::tensor::Device,
+    pub split: Split,
+    pub split_record: SplitRecord,
+    /// The file that it was read from: the run has a copy, so that it can be repeated wherever it lies.
+    pub split_file: Option<Vec<u8>>,
+}
+
+/// Decides it, so that what cannot be is said at once. Writes nothing.
+pub(super) fn decide(
+    options: &Options,
+    path: &Path,
+    data: &Data,
+    fold: Fold,
+    observer: &dyn Observer,
+) -> Result<Decided, TrainError> {
+    let Data { dataset, shown, fingerprint, .. } = data;
+    let mut resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
+    let levers = set_levers(&mut resolved, options)?;
+    for swap in &resolved.norm.swaps {
+        tracing::info!("{swap}");
+    }
+    let device = crate::device::open(options.device).map_err(|problem| wrong(path, problem))?;
+    crate::device::check_type(&device, options.device, resolved.activations).map_err(|problem| wrong(path, problem))?;
+    let number = match fold {
+        Fold::One(number) => Some(number),
+        Fold::All => None,
+    };
+    let (split, split_record) = data.held_out.split(data, &resolved.experiment, number, observer)?;
+    let split_file = data.held_out.file(data);
+    if split_file.is_some() {
+        resolved.experiment.data.split = SplitBy::File(SPLIT_FILE.to_owned());
+    }
+    if let Some((_, room)) = &levers {
+        let validated = split.validation.iter().map(|case| &shown.cases[*case]);
+        let files = validated.map(|case| (case.id.as_str(), case.images.as_slice()));
+        check_validation(room, &resolved, files)?;
+    }
+    Ok(Decided { resolved, levers, device, split, split_record, split_file })
 }
 
 /// Levers are set for the processor, whose memory is the process's.

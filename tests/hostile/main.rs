@@ -16,6 +16,7 @@ mod plan;
 #[allow(dead_code, reason = "made for the tests of volumes too")]
 #[path = "../volumes/raw.rs"]
 mod raw;
+mod report;
 mod volume;
 
 #[global_allocator]

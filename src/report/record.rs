@@ -1,0 +1,180 @@
+//! A run folder as a page sees it: whatever of it is there yet.
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Metrics, ReportError};
+use crate::config::Experiment;
+use crate::evaluate::Summary;
+use crate::files::read_at_most;
+use crate::stack::with_room;
+use crate::train::{LoadedRun, Manifest, is_running, load_run};
+
+/// Bytes of `manifest.json` and `summary.json`; a dataset of 100 000 cases has less.
+const MAX_JSON: u64 = 64 << 20;
+/// Bytes of a configuration.
+const MAX_CONFIG: u64 = 64 << 10;
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Finished,
+    /// A process works in its folder.
+    Running,
+    /// Neither: stopped in order, or ended by a fault.
+    Stopped,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What lies in a run folder.
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    pub folder: PathBuf,
+    /// The folder's name; for a fold or a seed with that of the folder around it.
+    pub name: String,
+    pub manifest: Manifest,
+    pub plan: LoadedRun,
+    pub experiment: Experiment,
+    /// `config.toml` as it is.
+    pub config: String,
+    pub metrics: Metrics,
+    /// Figures of the final validation.
+    pub summary: Option<Summary>,
+}
+
+impl RunRecord {
+    /// # Errors
+    /// A folder that is no run, or whose files cannot be read.
+    pub fn read(folder: &Path) -> Result<Self, ReportError> {
+        let path = folder.join("manifest.json");
+        if !path.is_file() {
+            let problem =
+                if folder.exists() { "no run folder, since there is no manifest.json" } else { "no such folder" };
+            return Err(ReportError::run(folder, problem, "give the run folder of a training"));
+        }
+        let manifest = json(&path)?;
+        let plan = load_run(folder)?;
+        let path = folder.join("config.toml");
+        let damaged = |problem: String| damaged(&path, problem);
+        let bytes = read_at_most(&path, MAX_CONFIG).map_err(|error| damaged(error.to_string()))?;
+        let config = String::from_utf8(bytes).map_err(|_| damaged("not UTF-8 text".into()))?;
+        let experiment = with_room(config.len(), || toml::from_str::<Experiment>(&config))
+            .map_err(|error| damaged(error.to_string()))?
+            .map_err(|error| damaged(error.message().to_owned()))?;
+        let path = folder.join("metrics.jsonl");
+        let metrics = Metrics::read(&path).map_err(|source| ReportError::Io { path, source })?;
+        let path = folder.join("validation/summary.json");
+        let summary = if path.is_file() { Some(json(&path)?) } else { None };
+        Ok(Self { folder: folder.to_owned(), name: name(folder), manifest, plan, experiment, config, metrics, summary })
+    }
+
+    pub fn is_finished(&self) -> bool {
+        !self.manifest.weights_sha256.is_empty()
+    }
+
+    pub fn state(&self) -> State {
+        match () {
+            () if self.is_finished() => State::Finished,
+            () if is_running(&self.folder) => State::Running,
+            () => State::Stopped,
+        }
+    }
+
+    /// Mean Dice of the final validation, else of the last one, with its step.
+    pub fn mean_dice(&self) -> Option<(f64, u64)> {
+        let last = || self.metrics.validations.last().and_then(|last| Some((last.mean_dice?, last.step)));
+        self.manifest.mean_dice.map(|dice| (dice, self.manifest.steps)).or_else(last)
+    }
+
+    /// The most that was measured, in bytes.
+    pub fn peak_bytes(&self) -> Option<u64> {
+        self.metrics.peak_bytes.max(self.metrics.run_peak_bytes).max(self.manifest.run_peak_bytes)
+    }
+
+    /// Cases by numbers, as `train --anonymous-cases` would have written them: in the order of all ids that the run knows.
+    #[must_use]
+    pub fn anonymous(mut self) -> Self {
+        if self.manifest.anonymous_cases {
+            return self;
+        }
+        let manifest = &mut self.manifest;
+        let left_out = manifest.left_out_cases.iter().map(|left| &left.case);
+        let ids = manifest.train_cases.iter().chain(&manifest.validation_cases).chain(left_out);
+        let ids: std::collections::BTreeSet<String> = ids.cloned().collect();
+        let digits = ids.len().to_string().len().max(3);
+        let number = |(at, id): (usize, String)| (id, format!("case_{:0digits$}", at + 1));
+        let shown: BTreeMap<String, String> = ids.into_iter().enumerate().map(number).collect();
+        let hide = |id: &mut String| *id = shown.get(id).cloned().unwrap_or_else(|| "case".to_owned());
+        manifest.train_cases.iter_mut().chain(&mut manifest.validation_cases).for_each(hide);
+        for left in &mut manifest.left_out_cases {
+            hide(&mut left.case);
+            // A reason may name files.
+            left.reason = "see manifest.json".to_owned();
+        }
+        manifest.volumes_sha256.clear();
+        if let Some(summary) = &mut self.summary {
+            summary.cases.iter_mut().for_each(|case| hide(&mut case.case));
+            summary.worst_case.iter_mut().for_each(hide);
+        }
+        manifest.anonymous_cases = true;
+        self
+    }
+}
+
+/// `seeds/seed_3` for a member of a series, else the last name of the path.
+fn name(folder: &Path) -> String {
+    let folder = folder.canonicalize().unwrap_or(folder.to_owned());
+    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let own = last(&folder);
+    match folder.parent() {
+        Some(parent) if is_member(&own) => format!("{}/{own}", last(parent)),
+        _ => own,
+    }
+}
+
+/// Whether a folder of this name is a fold or a seed.
+pub(super) fn is_member(name: &str) -> bool {
+    let number = name.strip_prefix("fold_").or_else(|| name.strip_prefix("seed_"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The run in `folder`, or its folds or seeds in the order of their numbers.
+///
+/// # Errors
+/// A folder without a run, or one that cannot be read.
+pub fn runs_in(folder: &Path) -> Result<Vec<RunRecord>, ReportError> {
+    if folder.join("manifest.json").is_file() {
+        return Ok(vec![RunRecord::read(folder)?]);
+    }
+    let mut members: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let own = entry.file_name().to_string_lossy().into_owned();
+        if is_member(&own) && entry.path().join("manifest.json").is_file() {
+            members.push((own[5..].parse().unwrap_or(u64::MAX), entry.path()));
+        }
+    }
+    members.sort();
+    match members.is_empty() {
+        // Says what is wrong with it.
+        true => RunRecord::read(folder).map(|run| vec![run]),
+        false => members.iter().map(|(_, path)| RunRecord::read(path)).collect(),
+    }
+}
+
+fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ReportError> {
+    let bytes = read_at_most(path, MAX_JSON).map_err(|error| damaged(path, error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| damaged(path, error.to_string()))
+}
+
+fn damaged(path: &Path, problem: String) -> ReportError {
+    ReportError::run(path, problem, "restore the file from a backup, or train again")
+}
