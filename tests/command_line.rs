@@ -99,10 +99,8 @@ fn help_lists_the_verbs_that_work() {
 
 #[test]
 fn announced_verbs_say_that_they_are_not_there() {
-    for verb in ["report"] {
-        assert!(failure(&[verb]).contains(&format!("{verb} is not in this version")));
-        assert!(failure(&[verb, "some", "--thing", "-o", "x", "--help"]).contains("not in this version"));
-    }
+    assert!(failure(&["report"]).contains("report is not in this version"));
+    assert!(failure(&["report", "some", "--thing", "-o", "x", "--help"]).contains("not in this version"));
 }
 
 #[test]
