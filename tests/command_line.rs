@@ -80,8 +80,11 @@ fn help_lists_the_verbs_that_work() {
             "pack",
             "compare",
             "reproduce",
+            "report",
+            "runs",
             "devices",
             "clean",
+            "completions",
             "help"
         ]
     );

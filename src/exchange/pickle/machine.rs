@@ -67,12 +67,12 @@ impl<'a> Machine<'a> {
             b'}' => self.push(Value::Dict(Vec::new()))?,
             b']' => self.push(Value::List(Vec::new()))?,
             b')' => self.push(Value::Tuple(Vec::new()))?,
-            b't' => self.from_mark().and_then(|items| self.push(Value::Tuple(items)))?,
+            b't' => self.since_mark().and_then(|items| self.push(Value::Tuple(items)))?,
             0x85..=0x87 => self.last(usize::from(opcode - 0x84)).and_then(|items| self.push(Value::Tuple(items)))?,
             b'a' => self.last(1).and_then(|items| self.extend(&items))?,
-            b'e' => self.from_mark().and_then(|items| self.extend(&items))?,
+            b'e' => self.since_mark().and_then(|items| self.extend(&items))?,
             b's' => self.last(2).and_then(|items| self.set(&items))?,
-            b'u' => self.from_mark().and_then(|items| self.set(&items))?,
+            b'u' => self.since_mark().and_then(|items| self.set(&items))?,
             b'q' => self.array().and_then(|[at]| self.remember(at.into()))?,
             b'r' => self.array().and_then(|at| self.remember(u32::from_le_bytes(at).into()))?,
             0x94 => self.remember(self.memo.len() as u64)?,
@@ -130,7 +130,7 @@ impl<'a> Machine<'a> {
         Ok(items)
     }
 
-    fn from_mark(&mut self) -> Result<Vec<Id>, String> {
+    fn since_mark(&mut self) -> Result<Vec<Id>, String> {
         let mark = self.marks.pop().ok_or("its pickle takes what is not there")?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
