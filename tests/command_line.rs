@@ -77,8 +77,11 @@ fn help_lists_the_verbs_that_work() {
             "evaluate",
             "compare",
             "reproduce",
+            "report",
+            "runs",
             "devices",
             "clean",
+            "completions",
             "help"
         ]
     );
