@@ -14,8 +14,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 fn unmasked(masked: u32) -> u32 {
-    let rotated = masked.wrapping_sub(0xa282_ead8);
-    (rotated >> 17) | (rotated << 15)
+    masked.wrapping_sub(0xa282_ead8).rotate_left(15)
 }
 
 /// Fields of a message: number and bytes; numbers as eight of them.
