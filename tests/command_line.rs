@@ -88,7 +88,22 @@ fn help_lists_the_verbs_that_work() {
             "help"
         ]
     );
-    for verb in ["phantom", "check", "train", "predict", "evaluate", "compare", "reproduce", "devices", "clean"] {
+    for verb in [
+        "phantom",
+        "check",
+        "train",
+        "predict",
+        "evaluate",
+        "export",
+        "import",
+        "pack",
+        "compare",
+        "reproduce",
+        "report",
+        "runs",
+        "devices",
+        "clean",
+    ] {
         let help = output(&[verb, "--help"]);
         let text = stdout(&help);
         assert_eq!(code(&help), 0);

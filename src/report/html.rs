@@ -61,7 +61,9 @@ pub fn table(header: &[&str], left: usize, rows: impl Iterator<Item = Vec<String
     };
     let head = cells("th", &mut header.iter().map(|cell| escape(cell)));
     let body: String = rows.map(|row| cells("td", &mut row.into_iter())).collect();
-    format!("<div class=\"scroll\" tabindex=\"0\"><table>\n<thead>{head}</thead>\n<tbody>{body}</tbody></table></div>\n")
+    format!(
+        "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead>{head}</thead>\n<tbody>{body}</tbody></table></div>\n"
+    )
 }
 
 /// Names and values beside each other; values are HTML.
