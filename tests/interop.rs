@@ -2,7 +2,6 @@
 //!
 //! What needs PyTorch asks the Python in VOXFIT_PYTHON (else python3) and is skipped with a message where that has no
 //! torch, safetensors and dynamic_network_architectures.
-#[allow(dead_code, reason = "each test file uses its own share")]
 mod common;
 mod small_net;
 
