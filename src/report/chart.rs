@@ -129,8 +129,11 @@ impl Field {
 /// Round numbers, about five, from at or below `low` to at or above `high`, at least two of them.
 fn ticks(low: f64, high: f64, bounds: Option<[f64; 2]>) -> Vec<f64> {
     // Values whose differences would vanish, or whose range cannot be counted, get a range of their own.
-    let size = low.abs().max(high.abs()).max(1e-12);
-    let (low, high) = if high - low > size * 1e-9 { (low, high) } else { (low - size * 0.05, high + size * 0.05) };
+    let (size, least) = match bounds {
+        Some([least, most]) => (most - least, 1e-3),
+        None => (low.abs().max(high.abs()).max(1e-12), 1e-9),
+    };
+    let (low, high) = if high - low > size * least { (low, high) } else { (low - size * 0.05, high + size * 0.05) };
     let range = (high - low).min(f64::MAX / 4.0);
     let power = 10f64.powf((range / 5.0).log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|of| of * power).find(|step| range / step <= 5.5).unwrap_or(range);
@@ -170,6 +173,8 @@ mod tests {
             ["0.8", "0.85", "0.9", "0.95", "1"]
         );
         assert_eq!(ticks(0.99, 0.999, Some([0.0, 1.0])).last().map(|tick| number(*tick)), Some("1".into()));
+        let flat = ticks(0.0, 0.0, Some([0.0, 1.0]));
+        assert!(flat[0] == 0.0 && flat[flat.len() - 1] > 0.01, "{flat:?}");
         for (low, high) in [(1.0, 1.0), (-0.5, 1.7), (0.0, 0.0), (1e300, 1.7e308), (-1e-9, 3.0), (-1.7e308, 1.7e308)] {
             let ticks = ticks(low, high, None);
             assert!(ticks.len() > 1 && ticks.len() < 14 && ticks.iter().all(|tick| tick.is_finite()), "{ticks:?}");
