@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Raised by the first interrupt.
 static STOP: AtomicBool = AtomicBool::new(false);
+/// Raised by the second, which ends the process.
+static END: AtomicBool = AtomicBool::new(false);
 /// A folder that an end at once takes with it.
 static SCRATCH: Mutex<Option<PathBuf>> = Mutex::new(None);
 
@@ -12,6 +14,7 @@ static SCRATCH: Mutex<Option<PathBuf>> = Mutex::new(None);
 pub fn on_first_interrupt() -> &'static AtomicBool {
     let set = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
+            END.store(true, Ordering::SeqCst);
             if let Some(folder) = SCRATCH.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 // More than once, since the work goes on meanwhile and may have put a file into a folder just emptied.
                 (0..5).find(|_| std::fs::remove_dir_all(&folder).is_ok() && !folder.exists());
@@ -25,6 +28,13 @@ pub fn on_first_interrupt() -> &'static AtomicBool {
         tracing::warn!("interrupts will end the process at once: {error}");
     }
     &STOP
+}
+
+/// Waits for the end where the second interrupt is about to bring it: what failed meanwhile is its doing.
+pub fn wait_for_the_end() {
+    while END.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 /// Makes the second interrupt remove `folder` before it ends the process.

@@ -141,6 +141,7 @@ pub fn run() -> Exit {
         Verb::Clean(args) => clean::run(&args),
         Verb::Completions(args) => completions::run(&args, Cli::command()),
     };
+    interrupt::wait_for_the_end();
     done.unwrap_or_else(|error| {
         terminal::complain(&terminal::sentence(&error));
         Exit::Failed

@@ -6,6 +6,9 @@ use crate::config::{Auto, ByteSize};
 /// Left to the system and to other programs where the budget is `auto`, in bytes: a sixteenth of what is there, at least
 /// this.
 const RESERVE: u64 = 128 << 20;
+/// Left of the limits on address space and data, in bytes: the system's allocator maps more than is held, and how much more
+/// depends on which threads ask it when.
+const MAPPED: u64 = 4 << 20;
 
 /// Bytes that the process may hold in all, itself as it is now included: the least of what the system and its cgroups have
 /// left, less a reserve, and of the limits set on its address space and data. `None` where nothing tells.
@@ -35,7 +38,8 @@ fn limited() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let left = |limit: &str, used: &str| {
         let limit = soft_limit(&limits, limit)?;
-        Some(limit.saturating_sub(meter::status_field(used)?).saturating_add(held))
+        let left = limit.saturating_sub(meter::status_field(used)?).saturating_sub(MAPPED);
+        Some(left.saturating_add(held))
     };
     [left("Max data size", "VmData:"), left("Max address space", "VmSize:")].into_iter().flatten().min()
 }

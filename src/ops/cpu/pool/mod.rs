@@ -53,12 +53,14 @@ pub fn release() {
 }
 
 /// Lets the system's allocator give large blocks back as soon as they are free, whichever thread had them. By default it
-/// learns from the first large blocks to keep as much, a volume for each thread, and gives that back on no request.
+/// learns from the first large blocks to keep as much, a volume for each thread, and gives that back on no request. Small
+/// blocks of all threads lie together: by default each thread has a heap of its own, whose size depends on who asked when.
 pub fn keep_nothing_large() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it sets a number that the allocator reads under its own lock.
+    // SAFETY: it sets numbers that the allocator reads under its own lock.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
