@@ -2,31 +2,14 @@
 mod small_net;
 
 use burn::tensor::FloatDType;
-use small_net::{flat, images, network, relative_error, sample, settings, step, values};
+use small_net::{IGNORE, flat, images, network, partly_labelled, relative_error, sample, settings, step, values};
 use voxfit::config::Recompute;
 use voxfit::network::plan::Norm;
 use voxfit::network::{BatchStatistics, Mode, UNet, host};
 use voxfit::patch::Sample;
 use voxfit::train::step::{StepGradient, StepSettings};
 
-/// No class of the network.
-const IGNORE: u16 = 7;
 const NORMS: [Norm; 2] = [Norm::Instance, Norm::Group { groups: 2 }];
-
-/// Samples of which ever other parts are labelled: all of the first, none of the fourth.
-fn partly_labelled(count: usize) -> Vec<Sample> {
-    (0..count)
-        .map(|number| {
-            let mut sample = sample(number);
-            for ((z, y, x), label) in sample.label.indexed_iter_mut() {
-                if number == 3 || x >= 16 - 3 * number || (z + y) % 5 < number % 3 {
-                    *label = IGNORE;
-                }
-            }
-            sample
-        })
-        .collect()
-}
 
 fn with_ignore(effective: usize, micro: usize) -> StepSettings {
     StepSettings { ignore: Some(IGNORE), ..settings(effective, micro, FloatDType::F32) }

@@ -54,6 +54,24 @@ fn write(folder: &TempDir, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+const VERBS: [&str; 15] = [
+    "phantom",
+    "check",
+    "plan",
+    "train",
+    "predict",
+    "evaluate",
+    "export",
+    "import",
+    "pack",
+    "compare",
+    "reproduce",
+    "report",
+    "runs",
+    "devices",
+    "clean",
+];
+
 #[test]
 fn help_lists_the_verbs_that_work() {
     let help = output(&["--help"]);
@@ -66,44 +84,8 @@ fn help_lists_the_verbs_that_work() {
         .take_while(|line| !line.trim().is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(
-        listed,
-        [
-            "phantom",
-            "check",
-            "plan",
-            "train",
-            "predict",
-            "evaluate",
-            "export",
-            "import",
-            "pack",
-            "compare",
-            "reproduce",
-            "report",
-            "runs",
-            "devices",
-            "clean",
-            "completions",
-            "help"
-        ]
-    );
-    for verb in [
-        "phantom",
-        "check",
-        "train",
-        "predict",
-        "evaluate",
-        "export",
-        "import",
-        "pack",
-        "compare",
-        "reproduce",
-        "report",
-        "runs",
-        "devices",
-        "clean",
-    ] {
+    assert_eq!(listed, [&VERBS[..], &["completions", "help"]].concat());
+    for verb in VERBS {
         let help = output(&[verb, "--help"]);
         let text = stdout(&help);
         assert_eq!(code(&help), 0);

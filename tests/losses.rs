@@ -6,15 +6,15 @@
 mod reference;
 mod small_net;
 
+use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::FloatDType;
-use small_net::{flat, network, relative_error, sample, settings, step};
+use small_net::{IGNORE, flat, network, partly_labelled, relative_error, sample, settings, step, step_is};
 use voxfit::config::Recompute;
 use voxfit::network::plan::Norm;
-use voxfit::network::{UNet, host};
-use voxfit::patch::Sample;
-use voxfit::train::step::{StepGradient, StepSettings};
+use voxfit::train::step::{StepGradient, StepSettings, first_not_finite};
 
 /// What `network/losses.py` prints for a loss; pairs are a gradient's norm and its product with sin(0.9 i).
 pub struct Reference {
@@ -22,23 +22,7 @@ pub struct Reference {
     gradients: &'static [(f64, f64)],
 }
 
-const IGNORE: u16 = 7;
 const NORM: Norm = Norm::Group { groups: 2 };
-const TOLERANCE: f64 = 1e-4;
-
-fn samples(count: usize) -> Vec<Sample> {
-    (0..count)
-        .map(|number| {
-            let mut sample = sample(number);
-            for ((z, y, x), label) in sample.label.indexed_iter_mut() {
-                if number == 3 || x >= 16 - 3 * number || (z + y) % 5 < number % 3 {
-                    *label = IGNORE;
-                }
-            }
-            sample
-        })
-        .collect()
-}
 
 fn regions() -> Option<Arc<Vec<Vec<u16>>>> {
     Some(Arc::new(vec![vec![1, 2], vec![2], vec![1]]))
@@ -56,33 +40,19 @@ fn with(learns_regions: bool, batch_dice: bool, effective: usize, micro: usize) 
     StepSettings { ignore: Some(IGNORE), regions, batch_dice, ..settings(effective, micro, FloatDType::F32) }
 }
 
-fn close(network: &UNet, step: &StepGradient, reference: &Reference) {
-    assert!((step.loss - reference.loss).abs() < 1e-5, "loss {}, expected {}", step.loss, reference.loss);
-    assert_eq!(network.parameters.len(), reference.gradients.len());
-    for ((parameter, gradient), expected) in network.parameters.iter().zip(&step.gradients).zip(reference.gradients) {
-        let values = host(gradient);
-        let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        let product: f64 = values.iter().enumerate().map(|(i, v)| f64::from(*v) * (0.9 * i as f64).sin()).sum();
-        let allowed = TOLERANCE * expected.0.max(0.1);
-        let spread = (values.len() as f64 / 2.0).sqrt().max(1.0);
-        let found = (norm, product);
-        assert!((norm - expected.0).abs() <= allowed, "{}: {found:?}, expected {expected:?}", parameter.name);
-        assert!((product - expected.1).abs() <= allowed * spread, "{}: {found:?}, {expected:?}", parameter.name);
-    }
-}
-
 #[test]
 fn gradients_are_pytorchs() {
     let network = network(NORM);
     for (learns_regions, batch_dice, reference) in LOSSES {
-        close(&network, &step(&network, &with(learns_regions, batch_dice, 3, 2), &samples(3)), reference);
+        let found = step(&network, &with(learns_regions, batch_dice, 3, 2), &partly_labelled(3));
+        step_is(&network, &found, reference.loss, reference.gradients);
     }
 }
 
 /// The sums of the whole batch come first, so the micro-batch changes no bit; nor does what is computed again.
 #[test]
 fn micro_batches_and_recompute_give_the_same_bits() {
-    let samples = samples(5);
+    let samples = partly_labelled(5);
     let network = network(NORM);
     for (learns_regions, batch_dice, _) in LOSSES {
         for activations in [FloatDType::F32, FloatDType::BF16] {
@@ -108,11 +78,24 @@ fn micro_batches_and_recompute_give_the_same_bits() {
 /// What much software does in its place, the Dice of each micro-batch, is another gradient.
 #[test]
 fn dice_of_micro_batches_is_another_gradient() {
-    let (network, samples) = (network(NORM), samples(3));
+    let (network, samples) = (network(NORM), partly_labelled(3));
     let whole = flat(&step(&network, &with(false, true, 3, 3), &samples));
     let own = flat(&step(&network, &with(false, false, 3, 1), &samples));
     let error = relative_error(&own, &whole);
     assert!(error > 1e-2, "{error:e}");
+}
+
+/// One sample that is no number makes one Dice of all no number; the sample is named all the same.
+#[test]
+fn the_sample_at_fault_is_found_under_one_dice() {
+    let mut all = partly_labelled(3);
+    all[1].image[[0, 2, 3, 4]] = f32::NAN;
+    let network = network(NORM);
+    let settings = with(false, true, 3, 1);
+    assert!(step(&network, &settings, &all).loss.is_nan());
+    network.parameters.iter().for_each(|parameter| drop(parameter.take_gradient()));
+    let found = first_not_finite(&network, &settings, |range: Range<usize>| Ok::<_, Infallible>(all[range].to_vec()));
+    assert_eq!(found, Ok(Some(1..2)));
 }
 
 /// A label that no region holds and that is not the background must not pass for one.

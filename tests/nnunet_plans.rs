@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 use serde::Deserialize;
 use voxfit::network::low_resolution::{coverage, low_resolution};
 use voxfit::network::plan::Kind;
-use voxfit::network::topology::{Rules, features_of, median_size, planned, target_spacing};
+use voxfit::network::topology::{Rules, Topology, features_of, median_size, planned, target_spacing};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -48,7 +48,20 @@ struct Low {
     kernels: Vec<[usize; 3]>,
 }
 
+fn rules(kind: Kind, plan: &Plan, classes: usize) -> Rules {
+    Rules { kind, features: 32, features_max: 320, stages: None, design: plan.gib << 30, classes }
+}
+
 impl Plan {
+    /// That ours is the same network for the same patch.
+    fn is(&self, ours: &Topology, at: &str) {
+        assert_eq!(ours.patch, self.restored(self.patch), "{at}: patch");
+        assert_eq!(ours.strides, self.all_restored(&self.strides), "{at}: strides");
+        assert_eq!(ours.kernels, self.all_restored(&self.kernels), "{at}: kernels");
+        let features: Vec<_> = (0..ours.strides.len()).map(|stage| features_of(stage, 32, 320)).collect();
+        assert_eq!(features, self.features, "{at}: features");
+    }
+
     /// A triple of the plan in the dataset's order of axes.
     fn restored<T: Copy>(&self, triple: [T; 3]) -> [T; 3] {
         self.transpose_backward.map(|axis| triple[axis])
@@ -78,20 +91,9 @@ fn plans_are_nnunets() {
             assert!(near, "{at}: spacing {target:?}, nnU-Net has {spacing:?}");
             assert_eq!(median, plan.restored(plan.median), "{at}: median size");
 
-            let rules = Rules {
-                kind: Kind::Plain,
-                features: 32,
-                features_max: 320,
-                stages: None,
-                design: plan.gib << 30,
-                classes,
-            };
+            let rules = rules(Kind::Plain, &plan, classes);
             let ours = planned(target, median, &rules).unwrap();
-            assert_eq!(ours.patch, plan.restored(plan.patch), "{at}: patch");
-            assert_eq!(ours.strides, plan.all_restored(&plan.strides), "{at}: strides");
-            assert_eq!(ours.kernels, plan.all_restored(&plan.kernels), "{at}: kernels");
-            let features: Vec<_> = (0..ours.strides.len()).map(|stage| features_of(stage, 32, 320)).collect();
-            assert_eq!(features, plan.features, "{at}: features");
+            plan.is(&ours, &at);
         }
     }
 }
@@ -115,16 +117,11 @@ fn plans_of_the_residual_encoder_are_nnunets() {
         for ResEnc { plan, blocks, decoder_convolutions } in all.remove(&name).unwrap() {
             let at = format!("{name} at {} GiB", plan.gib);
             let kind = Kind::ResEnc;
-            let rules = Rules { kind, features: 32, features_max: 320, stages: None, design: plan.gib << 30, classes };
-            let ours = planned(target, median, &rules).unwrap();
-            assert_eq!(ours.patch, plan.restored(plan.patch), "{at}: patch");
-            assert_eq!(ours.strides, plan.all_restored(&plan.strides), "{at}: strides");
-            assert_eq!(ours.kernels, plan.all_restored(&plan.kernels), "{at}: kernels");
-            let stages = 0..ours.strides.len();
-            assert_eq!(stages.clone().map(|stage| kind.blocks(stage)).collect::<Vec<_>>(), blocks, "{at}: blocks");
+            let ours = planned(target, median, &rules(kind, &plan, classes)).unwrap();
+            plan.is(&ours, &at);
+            let of_stages: Vec<_> = (0..ours.strides.len()).map(|stage| kind.blocks(stage)).collect();
+            assert_eq!(of_stages, blocks, "{at}: blocks");
             assert!(decoder_convolutions.iter().all(|count| *count == kind.decoder_convolutions()), "{at}");
-            let features: Vec<_> = stages.map(|stage| features_of(stage, 32, 320)).collect();
-            assert_eq!(features, plan.features, "{at}: features");
         }
     }
 }
@@ -137,14 +134,7 @@ fn low_resolutions_are_nnunets() {
         let median = median_size(&spacings, &sizes, target).unwrap();
         for plan in plans {
             let at = format!("{name} at {} GiB", plan.gib);
-            let rules = Rules {
-                kind: Kind::Plain,
-                features: 32,
-                features_max: 320,
-                stages: None,
-                design: plan.gib << 30,
-                classes,
-            };
+            let rules = rules(Kind::Plain, &plan, classes);
             let full = planned(target, median, &rules).unwrap();
             let ours = low_resolution(target, median, full.patch, &rules).unwrap();
             assert_eq!(ours.is_some(), plan.low.is_some(), "{at}: {ours:?}");

@@ -66,6 +66,7 @@ pub fn evaluate_folders(
     let done = AtomicUsize::new(0);
     progress(0, pairs.len());
     // As many at a time as memory is set aside for, and of the faults met the first by name is the one told.
+    let cost = |file: &Path| cost(file, !regions.is_empty());
     let costs: Vec<u64> = pairs.iter().map(|pair| cost(&pair.prediction).max(cost(&pair.label))).collect();
     let memory = machine::memory().available.map_or(DEFAULT_MEMORY, |free| free / 2);
     let cases = parallel::run(&costs, memory, |index| {
@@ -115,10 +116,12 @@ fn evaluate(
 
 /// Bytes that comparing a label map with one of its size takes; 0 where its header cannot be read, which reading it will
 /// report.
-fn cost(file: &Path) -> u64 {
+fn cost(file: &Path, regions: bool) -> u64 {
     volume::read_header(file).map_or(0, |header| {
         let [x, y, z] = header.geometry.size;
-        let maps = [x, y, z].iter().fold(2 * size_of::<u16>() as u64, |all, edge| all.saturating_mul(*edge as u64));
+        // With regions a mask of each map too.
+        let maps = if regions { 4 } else { 2 } * size_of::<u16>() as u64;
+        let maps = [x, y, z].iter().fold(maps, |all, edge| all.saturating_mul(*edge as u64));
         maps.saturating_add(peak_bytes([z, y, x]))
     })
 }

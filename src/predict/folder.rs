@@ -111,15 +111,7 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
     let predictor = Predictor {
         networks: networks.iter().collect(),
         preparation: &plan.preparation,
-        settings: PredictorSettings {
-            patch: plan.patch,
-            classes: plan.network.classes,
-            paint: plan.paint(),
-            activations: crate::device::float_type(plan.activations),
-            device,
-            overlap: options.overlap,
-            mirror,
-        },
+        settings: PredictorSettings { overlap: options.overlap, mirror, ..PredictorSettings::of(&plan, device) },
         memory: Memory::new(budget, folder_of(&options.output)),
         tiles: Some(&tiles),
     };

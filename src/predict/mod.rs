@@ -26,6 +26,7 @@ pub use record::{CaseRecord, Failure, Record};
 
 use crate::dataset::prepare::Preparation;
 use crate::network::UNet;
+use crate::train::LoadedRun;
 use crate::volume::NativeGrid;
 
 /// A label map and the grid to write it on.
@@ -50,6 +51,21 @@ pub struct PredictorSettings {
     pub overlap: f64,
     /// Average over all mirrorings along these axes, z, y, x.
     pub mirror: [bool; 3],
+}
+
+impl PredictorSettings {
+    /// As a run was trained: with half of a tile in common and without mirrorings.
+    pub fn of(plan: &LoadedRun, device: Device) -> Self {
+        Self {
+            patch: plan.patch,
+            classes: plan.network.classes,
+            paint: plan.paint(),
+            activations: crate::device::float_type(plan.activations),
+            device,
+            overlap: 0.5,
+            mirror: [false; 3],
+        }
+    }
 }
 
 /// One network, or several whose scores are averaged.

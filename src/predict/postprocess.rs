@@ -2,17 +2,20 @@
 //!
 //! First of all foreground together, then of each class in turn. Whether to do it is decided over held-out cases, from the
 //! Dice that each choice gives; what is done to a new case is [`Rule::apply`].
+mod counts;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::Path;
 
-use ndarray::{Array3, ArrayView3};
 use serde::{Deserialize, Serialize};
 
+pub use counts::{CaseDice, ClassDice, case_dice, region_case_dice};
+
 use super::PredictError;
-use crate::dataset::Region;
-use crate::evaluate::region_figures;
 use crate::files::read_at_most;
-use crate::volume::components::{self, Parts, RowsMut};
+use crate::volume::components::{self, RowsMut};
 use crate::volume::planes::Storage;
 
 /// In a run folder: what was found at its end.
@@ -54,137 +57,6 @@ impl Rule {
 
 fn foreground(label: u16) -> u16 {
     u16::from(label > 0)
-}
-
-/// Dice of one class of one held-out case, `None` where the class is neither in the prediction nor in the label.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ClassDice {
-    pub class: u16,
-    /// As predicted.
-    pub plain: Option<f64>,
-    /// With the largest part of the class only.
-    pub largest: Option<f64>,
-    /// With the largest part of all foreground only.
-    pub foreground: Option<f64>,
-    /// With that, and of what it leaves the largest part of the class only.
-    pub foreground_largest: Option<f64>,
-}
-
-/// One held-out case.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CaseDice {
-    pub case: String,
-    pub classes: Vec<ClassDice>,
-}
-
-/// Takes the Dice of every class `1..classes` of a case under every choice; voxels where `truth` is `ignore` are left out.
-/// `prediction` is changed.
-///
-/// # Errors
-/// Those of the storage.
-///
-/// # Panics
-/// Where the two maps differ in size; compare the grids first.
-pub fn case_dice(
-    case: &str,
-    prediction: &mut Array3<u16>,
-    truth: ArrayView3<'_, u16>,
-    classes: usize,
-    ignore: Option<u16>,
-    storage: &Storage,
-) -> io::Result<CaseDice> {
-    assert_eq!(prediction.dim(), truth.dim(), "prediction and label differ in size");
-    let mut labelled = vec![0u64; classes];
-    for &label in truth.iter().filter(|label| Some(**label) != ignore) {
-        labelled.get_mut(usize::from(label)).into_iter().for_each(|count| *count += 1);
-    }
-    let [plain, largest] = counts(prediction, truth, classes, ignore, storage)?;
-    components::keep_largest(prediction, foreground, storage)?;
-    let [foreground, foreground_largest] = counts(prediction, truth, classes, ignore, storage)?;
-    let dice = |found: &[Count], class: usize| {
-        let total = found[class].predicted + labelled[class];
-        (total > 0).then(|| 2.0 * found[class].both as f64 / total as f64)
-    };
-    let classes = (1..classes).map(|class| ClassDice {
-        class: class as u16,
-        plain: dice(&plain, class),
-        largest: dice(&largest, class),
-        foreground: dice(&foreground, class),
-        foreground_largest: dice(&foreground_largest, class),
-    });
-    Ok(CaseDice { case: case.to_owned(), classes: classes.collect() })
-}
-
-/// The same of regions, by their number from 1. Of a single region no part is taken away, for others may be painted over
-/// it: there is the choice about all foreground alone.
-///
-/// # Errors
-/// Those of the storage.
-pub fn region_case_dice(
-    case: &str,
-    prediction: &mut Array3<u16>,
-    truth: ArrayView3<'_, u16>,
-    regions: &[Region],
-    ignore: Option<u16>,
-    storage: &Storage,
-) -> io::Result<CaseDice> {
-    let dice = |prediction: &Array3<u16>| -> Vec<Option<f64>> {
-        let figures = region_figures(case, prediction.view(), truth, regions, ignore, [1.0; 3], None);
-        figures.classes.iter().map(|class| Some(class.figures.dice).filter(|dice| dice.is_finite())).collect()
-    };
-    let plain = dice(prediction);
-    components::keep_largest(prediction, foreground, storage)?;
-    let classes = (1..=u16::MAX).zip(plain.into_iter().zip(dice(prediction))).map(|(class, (plain, foreground))| {
-        ClassDice { class, plain, largest: plain, foreground, foreground_largest: foreground }
-    });
-    Ok(CaseDice { case: case.to_owned(), classes: classes.collect() })
-}
-
-/// Voxels of a class in the prediction, and in label and prediction both.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    predicted: u64,
-    both: u64,
-}
-
-/// By class: of all voxels, and of those of the largest part.
-fn counts(
-    prediction: &mut Array3<u16>,
-    truth: ArrayView3<'_, u16>,
-    classes: usize,
-    ignore: Option<u16>,
-    storage: &Storage,
-) -> io::Result<[Vec<Count>; 2]> {
-    let [mut all, mut largest] = [(); 2].map(|()| vec![Count::default(); classes]);
-    let mut parts = Parts::find(prediction, |label| label, storage)?;
-    parts.visit(
-        prediction,
-        |label| label,
-        |_, z, y, runs| {
-            for (run, is_largest) in runs {
-                let class = usize::from(run.key);
-                if class >= classes {
-                    continue;
-                }
-                for x in run.x() {
-                    let truth = truth[[z, y, x]];
-                    if Some(truth) == ignore {
-                        continue;
-                    }
-                    let one = |count: &mut Count| {
-                        count.predicted += 1;
-                        count.both += u64::from(truth == run.key);
-                    };
-                    one(&mut all[class]);
-                    if *is_largest {
-                        one(&mut largest[class]);
-                    }
-                }
-            }
-            Ok(())
-        },
-    )?;
-    Ok([all, largest])
 }
 
 /// A choice, and the mean Dice without and with it.
@@ -338,100 +210,4 @@ fn read(path: &Path) -> Result<Option<Findings>, PredictError> {
         Err(error) => return Err(damaged(error.to_string())),
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn case(classes: &[[f64; 4]]) -> CaseDice {
-        let classes = (1..).zip(classes).map(|(class, dice)| {
-            let [plain, largest, foreground, foreground_largest] = dice.map(|dice| dice.is_finite().then_some(dice));
-            ClassDice { class, plain, largest, foreground, foreground_largest }
-        });
-        CaseDice { case: "a".into(), classes: classes.collect() }
-    }
-
-    fn rule(cases: &[CaseDice]) -> (bool, Vec<u16>) {
-        let Rule { foreground, classes } = decide(cases).rule;
-        (foreground, classes)
-    }
-
-    #[test]
-    fn what_is_chosen_raises_the_mean_and_lowers_no_class() {
-        // All foreground: class 1 gains, class 2 stays; then class 2 alone gains of what is left, class 1 loses.
-        assert_eq!(rule(&[case(&[[0.5, 0.6, 0.7, 0.6], [0.8, 0.9, 0.8, 0.85]])]), (true, vec![2]));
-        // The mean rises, but class 2 falls: classes are looked at as predicted.
-        assert_eq!(rule(&[case(&[[0.5, 0.6, 0.9, 0.9], [0.8, 0.8, 0.79, 0.9]])]), (false, vec![1]));
-        // It is the mean over cases that counts.
-        let cases = [case(&[[0.5, 0.9, 0.5, 0.5], [0.8; 4]]), case(&[[0.9, 0.4, 0.9, 0.9], [0.8; 4]])];
-        assert_eq!(rule(&cases), (false, vec![]));
-        // The same is not better.
-        assert_eq!(rule(&[case(&[[0.5; 4], [0.6; 4]])]), (false, vec![]));
-        // What is not defined is in no mean: class 2 is nowhere once its stray part is gone.
-        let nan = f64::NAN;
-        assert_eq!(rule(&[case(&[[0.5, 0.5, 0.6, 0.6], [0.0, 0.0, nan, nan]])]), (true, vec![]));
-        // Of one class, all foreground is the class.
-        assert_eq!(rule(&[case(&[[0.5, 0.6, 0.6, 0.6]])]), (true, vec![]));
-        assert_eq!(rule(&[]), (false, vec![]));
-        assert!(Findings::new(vec![case(&[[0.5, 0.6, 0.6, 0.6]])], true).decision.rule.is_empty());
-    }
-
-    /// Two classes in a row of voxels, counted by hand.
-    #[test]
-    fn a_case_is_counted_under_every_choice() {
-        let row = |labels: &[u16]| Array3::from_shape_vec((1, 1, labels.len()), labels.to_vec()).unwrap();
-        //                          the largest of all is the middle; 9 is ignored
-        let mut prediction = row(&[1, 0, 1, 1, 2, 1, 2, 2, 0, 2, 2, 2, 0, 1]);
-        let truth = row(&[0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 9, 0, 9]);
-        let found = case_dice("a", &mut prediction, truth.view(), 3, Some(9), &Storage::unbounded()).unwrap();
-        assert_eq!(prediction, row(&[0, 0, 1, 1, 2, 1, 2, 2, 0, 0, 0, 0, 0, 0]));
-        let some = |a: u32, b: u32| Some(f64::from(a) / f64::from(b));
-        // Class 1: 2 of 3 voxels found; 4 predicted, of its largest part 2, with the foreground's largest 3.
-        let [one, two] = &found.classes[..] else { panic!("{found:?}") };
-        let of = |dice: &ClassDice| [dice.plain, dice.largest, dice.foreground, dice.foreground_largest];
-        assert_eq!(of(one), [some(4, 7), some(4, 5), some(4, 6), some(4, 5)]);
-        // Class 2: its largest part is the stray one, of which two voxels count.
-        assert_eq!(of(two), [some(4, 8), some(0, 5), some(4, 6), some(4, 5)]);
-    }
-
-    #[test]
-    fn a_rule_is_applied_in_its_order() {
-        let row = |labels: &[u16]| Array3::from_shape_vec((1, 1, labels.len()), labels.to_vec()).unwrap();
-        let map = row(&[1, 1, 1, 0, 1, 2, 1, 1, 0, 2, 2]);
-        let applied = |foreground, classes: &[u16]| {
-            let mut map = map.clone();
-            Rule { foreground, classes: classes.to_vec() }.apply(&mut map, &Storage::unbounded()).unwrap();
-            map.into_raw_vec_and_offset().0
-        };
-        assert_eq!(applied(false, &[]), map.as_slice().unwrap());
-        assert_eq!(applied(true, &[]), [0, 0, 0, 0, 1, 2, 1, 1, 0, 0, 0]);
-        assert_eq!(applied(false, &[1]), [1, 1, 1, 0, 0, 2, 0, 0, 0, 2, 2]);
-        assert_eq!(applied(true, &[1, 2]), [0, 0, 0, 0, 0, 2, 1, 1, 0, 0, 0]);
-        assert_eq!(applied(false, &[2]), [1, 1, 1, 0, 1, 0, 1, 1, 0, 2, 2]);
-        // Equals stay.
-        let mut equals = row(&[1, 0, 1, 0, 1]);
-        Rule { foreground: true, classes: vec![1] }.apply(&mut equals, &Storage::unbounded()).unwrap();
-        assert_eq!(equals, row(&[1, 0, 1, 0, 1]));
-    }
-
-    #[test]
-    fn a_damaged_file_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
-        assert!(of_run(&[folder.path()]).unwrap().rule.is_empty());
-        std::fs::create_dir(path.parent().unwrap()).unwrap();
-        let cases = vec![case(&[[0.5, 0.6, 0.7, 0.6], [0.8, 0.9, 0.8, 0.85]])];
-        std::fs::write(&path, serde_json::to_vec(&Findings::new(cases, false)).unwrap()).unwrap();
-        assert_eq!(of_run(&[folder.path()]).unwrap().rule, Rule { foreground: true, classes: vec![2] });
-        // Two folds decide together; one alone would have chosen otherwise.
-        let other = tempfile::tempdir().unwrap();
-        std::fs::create_dir(other.path().join("validation")).unwrap();
-        let cases = vec![case(&[[0.9, 0.9, 0.6, 0.6], [0.8, 0.6, 0.8, 0.8]])];
-        std::fs::write(other.path().join(FILE), serde_json::to_vec(&Findings::new(cases, false)).unwrap()).unwrap();
-        assert_eq!(of_run(&[folder.path(), other.path()]).unwrap().rule, Rule { foreground: false, classes: vec![1] });
-        std::fs::write(&path, b"{\"neighbours\": 26").unwrap();
-        let said = of_run(&[folder.path()]).unwrap_err().to_string();
-        assert!(said.contains("postprocessing.json") && said.contains("--no-postprocessing"), "{said}");
-    }
 }

@@ -27,6 +27,7 @@ mod session;
 mod start;
 pub mod step;
 mod totals;
+mod validating;
 mod validation;
 
 pub(crate) use data::as_recorded;

@@ -2,7 +2,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::folder::{LoadedRun, Metrics, RunFolder};
+use super::folder::{LoadedRun, RunFolder};
 use super::manifest::Manifest;
 use super::optimizer::{Optimizer, clip_factor, global_norm, learning_rate};
 use super::precision::LossScale;
@@ -10,17 +10,13 @@ use super::recovery::{StepSupply, Watch};
 use super::reported::Scalars;
 use super::session::{Event, Observer, Outcome, StepReport};
 use super::step::{self, StepSettings};
-use super::validation::{self, Looked, ValidationResult, label_classes};
 use super::{Samples, TrainError, checkpoint};
 use crate::config::Resolved;
 use crate::dataset::Dataset;
 use crate::dataset::split::Split;
-use crate::evaluate::{CaseFigures, DEFAULT_TOLERANCE_MM, Summary};
 use crate::memory::meter;
 use crate::network::UNet;
-use crate::ops::cpu::pool::{self, Arena, Keep};
-use crate::predict::postprocess::{self, Findings};
-use crate::predict::{Memory, Predictor, PredictorSettings};
+use crate::ops::cpu::pool::{self, Keep};
 
 /// Steps in a row that may be skipped for overflow before the run is given up.
 const MAX_SKIPPED: u32 = 40;
@@ -59,7 +55,7 @@ pub(super) struct Loop<'a> {
 }
 
 impl Loop<'_> {
-    fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.resolved.experiment.train.steps
     }
 
@@ -281,92 +277,6 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// A look at the fixed list of validation cases; a better mean becomes `best`.
-    fn validate(&mut self, metrics: &mut Metrics) -> Result<(), TrainError> {
-        let count = self.resolved.experiment.train.validate_cases.min(self.split.validation.len());
-        if count == 0 {
-            return Ok(());
-        }
-        let clock = Instant::now();
-        let split = self.split;
-        let cases = self.look_at(&split.validation[..count], false)?;
-        let cases: Vec<CaseFigures> = cases.into_iter().map(|case| case.figures).collect();
-        let result = validation::summarise(self.dataset, &cases, self.step, clock.elapsed().as_secs_f64());
-        self.report(&result, metrics, false)?;
-        self.keep_best(&result)?;
-        self.beside_steps(|run| run.write_page());
-        Ok(())
-    }
-
-    fn keep_best(&mut self, result: &ValidationResult) -> Result<(), TrainError> {
-        let Some(mean) = result.mean_dice else { return Ok(()) };
-        if self.best.is_none_or(|(best, _)| mean > best) {
-            self.best = Some((mean, self.step));
-            self.save("best", self.step == self.total())?;
-        }
-        Ok(())
-    }
-
-    fn report(&mut self, result: &ValidationResult, metrics: &mut Metrics, last: bool) -> Result<(), TrainError> {
-        metrics.add(&serde_json::json!({
-            "step": result.step, "dice": result.classes, "mean_dice": result.mean_dice,
-            "validation_cases": result.cases, "validation_seconds": result.seconds,
-        }))?;
-        self.scalars_of_validation(result);
-        let on_training_cases = self.split.validates_on_training_cases;
-        self.observer.event(Event::Validation { result, on_training_cases, last });
-        Ok(())
-    }
-
-    fn look_at(&mut self, cases: &[usize], with_surfaces: bool) -> Result<Vec<Looked>, TrainError> {
-        self.beside_steps(|run| run.looks_at(cases, with_surfaces))
-    }
-
-    /// Does what is no step. A step's buffers are not those of a prediction: without keepers they go back to the system.
-    pub(super) fn beside_steps<T>(&mut self, work: impl FnOnce(&Self) -> T) -> T {
-        self.keep = None;
-        pool::set_arena(Arena::NONE);
-        let done = work(self);
-        pool::release();
-        if let Some(watch) = &self.watch {
-            pool::set_arena(watch.fit.step.arena);
-        }
-        self.keep = Some(Keep::new());
-        done
-    }
-
-    /// The network as it is, to predict with.
-    pub(super) fn predictor(&self) -> Predictor<'_> {
-        Predictor {
-            networks: vec![&self.network],
-            preparation: &self.resolved.preparation,
-            settings: PredictorSettings {
-                patch: self.resolved.patch,
-                classes: self.dataset.outputs(),
-                paint: self.dataset.paint(),
-                activations: self.settings.activations,
-                device: self.settings.device.clone(),
-                overlap: 0.5,
-                mirror: [false; 3],
-            },
-            memory: Memory::new(self.watch.as_ref().and_then(Watch::budget), self.folder.path()),
-            tiles: None,
-        }
-    }
-
-    fn looks_at(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<Looked>, TrainError> {
-        let predictor = self.predictor();
-        let mut looked = Vec::new();
-        for (done, case) in cases.iter().enumerate() {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(TrainError::Stopped);
-            }
-            looked.push(validation::case(&predictor, self.dataset, &self.dataset.cases[*case], with_surfaces)?);
-            self.observer.event(Event::Validating { done: done + 1, total: cases.len() });
-        }
-        Ok(looked)
-    }
-
     pub(super) fn save(&self, name: &str, finished: bool) -> Result<(), TrainError> {
         let state = checkpoint::State {
             step: self.step,
@@ -383,51 +293,9 @@ impl Loop<'_> {
         checkpoint::save(&self.folder.checkpoint(name), &self.network, optimizer, &state)
     }
 
-    fn stopped(&self) -> Result<Outcome, TrainError> {
+    pub(super) fn stopped(&self) -> Result<Outcome, TrainError> {
         self.save("last", false)?;
         self.write_page();
         Ok(Outcome::Stopped { step: self.step, steps: self.total(), run: Some(self.folder.path().to_owned()) })
-    }
-
-    /// The end: all validation cases with every figure, the last checkpoint, the digest.
-    fn finish(&mut self, metrics: &mut Metrics, trained: Duration) -> Result<Outcome, TrainError> {
-        // First of all the weights: a stop during the validation below loses nothing.
-        self.save("last", false)?;
-        let clock = Instant::now();
-        let split = self.split;
-        let looked = match self.look_at(&split.validation, true) {
-            Err(TrainError::Stopped) => return self.stopped(),
-            other => other?,
-        };
-        let (figures, kept): (Vec<CaseFigures>, Vec<_>) =
-            looked.into_iter().map(|case| (case.figures, case.kept)).unzip();
-        let (mut mean_dice, mut summary) = (None, None);
-        if !figures.is_empty() {
-            let seconds = clock.elapsed().as_secs_f64();
-            let result = validation::summarise(self.dataset, &figures, self.step, seconds);
-            self.report(&result, metrics, true)?;
-            mean_dice = result.mean_dice;
-            let found =
-                Summary::new(figures.clone(), &label_classes(self.dataset), DEFAULT_TOLERANCE_MM).with_intervals();
-            self.folder.write_json("validation/summary.json", &found)?;
-            let findings = Findings::new(kept.into_iter().flatten().collect(), split.validates_on_training_cases);
-            self.folder.write_json(postprocess::FILE, &findings)?;
-            if let Some(text) = findings.sentence(&self.dataset.classes) {
-                self.observer.event(Event::Notice(text));
-            }
-            summary = Some(found);
-            // `best` is always by the same cases.
-            let looked_at = self.resolved.experiment.train.validate_cases.min(figures.len());
-            self.keep_best(&validation::summarise(self.dataset, &figures[..looked_at], self.step, seconds))?;
-        }
-        self.save("last", true)?;
-        let weights_sha256 = self.network.weights_sha256();
-        self.manifest.weights_sha256.clone_from(&weights_sha256);
-        self.manifest.mean_dice = mean_dice;
-        self.manifest.run_peak_bytes = self.run_peak.max(meter::peak_of(&self.settings.device));
-        self.manifest.train_seconds = Some(trained.as_secs_f64());
-        self.folder.write_json("manifest.json", &self.manifest)?;
-        self.beside_steps(|run| run.write_last_page(summary.as_ref()));
-        Ok(Outcome::Finished { weights_sha256, mean_dice })
     }
 }

@@ -112,6 +112,8 @@ pub fn first_not_finite<S: Supply>(
     settings: &StepSettings,
     supply: S,
 ) -> Result<Option<Range<usize>>, S::Error> {
+    // One Dice over the batch would carry the fault of one sample into the loss of every other.
+    let settings = &StepSettings { batch_dice: false, ..settings.clone() };
     let heads = Heads::new(network);
     let totals = Totals::of(network, &heads, settings, &supply)?;
     let micro = settings.micro.max(1);

@@ -78,6 +78,24 @@ pub fn sample(number: usize) -> Sample {
     }
 }
 
+/// No class of the network.
+pub const IGNORE: u16 = 7;
+
+/// Samples of which ever other parts are labelled: all of the first, none of the fourth.
+pub fn partly_labelled(count: usize) -> Vec<Sample> {
+    (0..count)
+        .map(|number| {
+            let mut sample = sample(number);
+            for ((z, y, x), label) in sample.label.indexed_iter_mut() {
+                if number == 3 || x >= 16 - 3 * number || (z + y) % 5 < number % 3 {
+                    *label = IGNORE;
+                }
+            }
+            sample
+        })
+        .collect()
+}
+
 pub fn settings(effective: usize, micro: usize, activations: FloatDType) -> StepSettings {
     StepSettings {
         effective,
@@ -124,4 +142,36 @@ pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     let difference: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
     let norm: f64 = b.iter().map(|b| f64::from(*b).powi(2)).sum();
     (difference / norm).sqrt()
+}
+
+/// References are float64, ours is f32 with some twenty to forty layers, whose roundings (6e-8 each) grow to some 1e-6 of a
+/// tensor's norm; LeakyReLU's kink adds the few voxels whose sign differs.
+pub const TOLERANCE: f64 = 1e-4;
+
+/// A tensor's norm, and its product with sin(0.9 i): that sees an order of axes or of channels that is not PyTorch's, which
+/// norms would not.
+pub fn figures(values: &[f32]) -> (f64, f64) {
+    let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let product = values.iter().enumerate().map(|(i, v)| f64::from(*v) * (0.9 * i as f64).sin()).sum();
+    (norm, product)
+}
+
+/// Both figures within the tolerance of the norm, or of `floor` where the norm is less.
+pub fn close(what: &str, values: &[f32], expected: (f64, f64), floor: f64) {
+    let found = figures(values);
+    let allowed = TOLERANCE * expected.0.max(floor);
+    // The product's error is at most the norm of the difference times the wave's norm, sqrt(n / 2).
+    let spread = (values.len() as f64 / 2.0).sqrt().max(1.0);
+    assert!((found.0 - expected.0).abs() <= allowed, "{what}: norm {found:?}, expected {expected:?}");
+    assert!((found.1 - expected.1).abs() <= allowed * spread, "{what}: product {found:?}, expected {expected:?}");
+}
+
+/// Loss and gradients of a step against those of PyTorch. A bias in front of a norm has no gradient but rounding: compared
+/// on the scale of a typical gradient.
+pub fn step_is(network: &UNet, step: &StepGradient, loss: f64, gradients: &[(f64, f64)]) {
+    assert!((step.loss - loss).abs() < 1e-5, "loss {}, expected {loss}", step.loss);
+    assert_eq!(network.parameters.len(), gradients.len());
+    for ((parameter, gradient), expected) in network.parameters.iter().zip(&step.gradients).zip(gradients) {
+        close(&parameter.name, &host(gradient), *expected, 0.1);
+    }
 }

@@ -27,7 +27,10 @@ pub fn page(plan: &Plan) -> String {
             shown::line(&dataset.name),
             count(dataset.cases.len(), "case"),
             count(dataset.channels.len(), "channel"),
-            count(dataset.classes.len(), "class")
+            match dataset.regions.len() {
+                0 => count(dataset.classes.len(), "class"),
+                regions => count(regions, "region"),
+            }
         ),
     );
     say(

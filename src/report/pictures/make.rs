@@ -120,15 +120,7 @@ pub fn of_run(source: &Source<'_>, tell: &dyn Fn(usize, usize)) -> Result<Vec<Ca
     let predictor = Predictor {
         networks: vec![&network],
         preparation: &plan.preparation,
-        settings: PredictorSettings {
-            patch: plan.patch,
-            classes: plan.network.classes,
-            paint: plan.paint(),
-            activations: crate::device::float_type(plan.activations),
-            device,
-            overlap: 0.5,
-            mirror: [false; 3],
-        },
+        settings: PredictorSettings::of(plan, device),
         memory: Memory::new(budget, scratch),
         tiles: None,
     };
