@@ -93,6 +93,28 @@ fn zip(a: PortableLanes, b: PortableLanes, f: impl Fn(f32, f32) -> f32) -> Porta
     PortableLanes(std::array::from_fn(|i| f(a.0[i], b.0[i])))
 }
 
+/// `a * b + c` rounded once.
+///
+/// Where the compiler's target has no instruction for it, as x86 by default, `f32::mul_add` is a function call for every
+/// number. There the sum is made in f64, which holds the product exactly, and rounded to odd: with that, rounding it
+/// again to f32 is as good as rounding once (S. Boldo, G. Melquiond, Emulation of FMA and correctly rounded sums:
+/// proved algorithms using rounding to odd, IEEE Transactions on Computers 57, 2008).
+#[inline(always)]
+pub fn fused(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_feature = "fma", not(target_arch = "x86_64"))) {
+        return a.mul_add(b, c);
+    }
+    let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
+    let sum = product + c;
+    // What rounding left out, exactly (Knuth); NaN where the sum is infinite.
+    let of_c = sum - product;
+    let left_out = (product - (sum - of_c)) + (c - of_c);
+    // To odd: cut towards zero, and the last bit set where anything was cut.
+    let too_large = (left_out.to_bits() ^ sum.to_bits()) >> 63;
+    let odd = (sum.to_bits() - too_large) | 1;
+    (if left_out.abs() > 0.0 { f64::from_bits(odd) } else { sum }) as f32
+}
+
 impl Lanes for PortableLanes {
     const MANY_REGISTERS: bool = false;
 
@@ -146,7 +168,7 @@ impl Lanes for PortableLanes {
     }
     #[inline(always)]
     fn fma(self, factor: Self, term: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i].mul_add(factor.0[i], term.0[i])))
+        Self(std::array::from_fn(|i| fused(self.0[i], factor.0[i], term.0[i])))
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -208,5 +230,62 @@ impl Lanes for PortableLanes {
             Self(std::array::from_fn(|i| if i < 8 { low.0[2 * i + odd] } else { high.0[2 * i - 16 + odd] }))
         };
         (pick(0), pick(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reference is the platform's fused multiply-add.
+    #[test]
+    fn a_fused_sum_is_rounded_once() {
+        let same = |a: f32, b: f32, c: f32| {
+            let (ours, expected) = (fused(a, b, c), a.mul_add(b, c));
+            assert!(
+                ours.to_bits() == expected.to_bits() || ours.is_nan() && expected.is_nan(),
+                "{a:e} * {b:e} + {c:e}"
+            );
+        };
+        let awkward = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            f32::EPSILON,
+            1.0 + f32::EPSILON,
+            1.0 - f32::EPSILON / 2.0,
+            f32::from_bits(1),
+            -f32::from_bits(3),
+            f32::MIN_POSITIVE,
+            f32::MAX,
+            -f32::MAX,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+            2.0_f32.powi(24),
+            2.0_f32.powi(-24) + 2.0_f32.powi(-47),
+            2.0_f32.powi(-75),
+        ];
+        for a in awkward {
+            for b in awkward {
+                for c in awkward {
+                    same(a, b, c);
+                }
+            }
+        }
+        // Bits as they come, and sums that lie beside the middle of two numbers by far less than f64 can tell.
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as u32
+        };
+        for _ in 0..200_000 {
+            same(f32::from_bits(next()), f32::from_bits(next()), f32::from_bits(next()));
+            let (a, b) = (1.0 + (next() % 4096) as f32 / 4096.0, 1.0 + (2 * (next() % 2048) + 1) as f32 / 4096.0);
+            let small = 2.0_f32.powi(-(40 + (next() % 40) as i32));
+            same(a, b, if next() % 2 == 0 { small } else { -small });
+            same(a * 2.0_f32.powi(-40), small, b);
+        }
     }
 }

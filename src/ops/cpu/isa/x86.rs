@@ -3,6 +3,12 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, LANES, Lanes};
 
+/// Whether the processor says that Intel made it.
+pub fn made_by_intel() -> bool {
+    let answer = __cpuid(0);
+    [answer.ebx, answer.edx, answer.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+}
+
 /// Runs `kernel` with AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
 pub fn run_avx512<K: Kernel>(kernel: K) -> K::Output {

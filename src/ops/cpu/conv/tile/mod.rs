@@ -14,8 +14,8 @@ mod avx512;
 mod avx512bf16;
 
 use super::operands::Operands;
-use crate::ops::cpu::isa::Isa;
 pub use crate::ops::cpu::isa::LANES;
+use crate::ops::cpu::isa::{Isa, fused};
 
 /// Result channels per gather tile.
 pub const ROWS: usize = 8;
@@ -136,7 +136,7 @@ unsafe fn gather_portable(vectors: usize, tile: GatherTile<'_>) {
                         let values = *source.offset(tap).cast::<[f32; LANES]>();
                         let w = *weight;
                         for lane in 0..LANES {
-                            sum[lane] = w.mul_add(values[lane], sum[lane]);
+                            sum[lane] = fused(w, values[lane], sum[lane]);
                         }
                         weight = weight.add(ROWS);
                     }
@@ -166,7 +166,7 @@ unsafe fn outer_portable(swapped: bool, vectors: usize, tile: OuterTile<'_>) {
                             let gradient = *gradient.add(vector * LANES).cast::<[f32; LANES]>();
                             let value = *source.add(plane * tile.source_plane + step);
                             for lane in 0..LANES {
-                                sum[lane] = gradient[lane].mul_add(value, sum[lane]);
+                                sum[lane] = fused(gradient[lane], value, sum[lane]);
                             }
                         }
                     }
