@@ -10,6 +10,8 @@
 //! In memory every volume is `[z, y, x]` (x fastest), every image `[channel, z, y, x]`, every batch
 //! `[batch, channel, z, y, x]`, in RAS orientation. What a person types or reads (sizes, spacings, patches)
 //! is x, y, z; [`zyx`] and [`xyz`] turn one into the other.
+#![deny(missing_docs)]
+
 pub mod config;
 pub mod dataset;
 pub mod device;

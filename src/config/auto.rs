@@ -5,8 +5,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A value that may be left to voxfit, written `"auto"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Auto<T> {
+    /// Left to voxfit.
     #[default]
     Auto,
+    /// As written.
     Value(T),
 }
 

@@ -5,10 +5,14 @@ use std::str::FromStr;
 /// A device: `cpu`, `vulkan[:N]`, `cuda[:N]` or `auto` (the fastest present).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Device {
+    /// The processor, by voxfit's own operations.
     #[default]
     Cpu,
+    /// A graphics card by its Vulkan driver: 0 is the default one, from 1 on discrete cards are counted.
     Vulkan(usize),
+    /// The NVIDIA card of this number, from 0, by CUDA.
     Cuda(usize),
+    /// What the build was made for: a graphics card with the features for one, else the processor.
     Auto,
 }
 

@@ -13,13 +13,21 @@ use crate::patch::augment::AugmentConfig;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Experiment {
+    /// Which cases, and which of them are held out.
     pub data: Data,
+    /// How many samples a step takes, and how many are in memory at once.
     pub batch: Batch,
+    /// What may be held, and what is computed again to hold less.
     pub memory: Memory,
+    /// In which types is computed and stored.
     pub precision: Precision,
+    /// Patch and U-Net.
     pub network: Network,
+    /// Steps, optimizer, loss and looks at held-out cases.
     pub train: Train,
+    /// Where patches are taken from.
     pub sampling: Sampling,
+    /// How samples are changed before they are learnt from.
     pub augment: AugmentConfig,
 }
 
@@ -29,7 +37,9 @@ pub struct Experiment {
 pub struct Data {
     /// As written: relative to the file, `${NAME}` unexpanded ([`super::Config::dataset`] gives the path).
     pub dataset: String,
+    /// Parts that the cases are dealt into; one is held out.
     pub folds: usize,
+    /// The part that is held out.
     pub fold: Fold,
     /// What cases are dealt into folds by; a file is relative to this one ([`super::Config::split_file`] gives the path).
     pub split: SplitBy,
@@ -39,6 +49,7 @@ pub struct Data {
     pub group: String,
     /// mm, x, y, z, that all cases are resampled to; auto: nnU-Net's rule.
     pub spacing: Auto<[f64; 3]>,
+    /// Whether a case at fault ends the training or is left out.
     pub on_bad_case: OnBadCase,
     /// What values of label maps become as they are read.
     #[serde(skip_serializing_if = "Remap::is_empty")]
@@ -83,6 +94,7 @@ pub struct Batch {
 pub struct Memory {
     /// The most the process may hold.
     pub budget: Auto<ByteSize>,
+    /// What is computed again in the backward pass; auto is the least that fits the budget.
     pub recompute: Auto<Recompute>,
 }
 
@@ -90,8 +102,11 @@ pub struct Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {
+    /// Nothing beyond norms: on the processor the same as `Norms`.
     None,
+    /// Norms and activations, which are never kept.
     Norms,
+    /// The insides of encoder stages and decoder levels, too, for about a fifth more time.
     Blocks,
     /// As `Blocks`; what stays of the forward pass waits in the host's memory. For graphics cards.
     Parked,
@@ -118,8 +133,11 @@ pub struct Precision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activations {
+    /// IEEE single precision, 4 bytes.
     F32,
+    /// The upper half of an f32, 2 bytes: its range with 8 bits of mantissa.
     Bf16,
+    /// IEEE half precision, 2 bytes: 11 bits of mantissa, largest 65504, hence the loss scale.
     F16,
 }
 
@@ -133,6 +151,7 @@ pub struct Network {
     pub design: ByteSize,
     /// Voxels x, y, z.
     pub patch: Auto<[usize; 3]>,
+    /// Resolutions of the encoder; auto is nnU-Net's rule.
     pub stages: Auto<usize>,
     /// Per stage, x, y, z, each 1 or 3.
     pub kernels: Auto<Vec<[usize; 3]>>,
@@ -140,10 +159,15 @@ pub struct Network {
     pub strides: Auto<Vec<[usize; 3]>>,
     /// Channels of the first stage.
     pub features: usize,
+    /// Channels double from stage to stage up to this.
     pub features_max: usize,
+    /// Auto is BatchNorm where the written micro-batch is large enough for it, else GroupNorm.
     pub norm: Auto<NormName>,
+    /// Groups of GroupNorm; the largest number up to this that divides the channels is used.
     pub norm_groups: usize,
+    /// Smallest written micro-batch that BatchNorm holds with; 1 trusts any.
     pub batch_norm_min: usize,
+    /// Whether the loss looks at coarser resolutions of the decoder too.
     pub deep_supervision: bool,
 }
 
@@ -151,8 +175,11 @@ pub struct Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormName {
+    /// Statistics over the micro-batch: it becomes part of the result.
     Batch,
+    /// Statistics over groups of a sample's channels.
     Group,
+    /// Statistics over each of a sample's channels, as nnU-Net has it.
     Instance,
 }
 
@@ -160,26 +187,35 @@ pub enum NormName {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Train {
+    /// Optimizer steps of the run; the learning rate falls to 0 over them.
     pub steps: u64,
+    /// The rule that an update follows.
     pub optimizer: OptimizerName,
+    /// At the first step; then times `(1 - step / steps)^0.9`.
     pub learning_rate: f64,
+    /// Added to the gradient with SGD, decoupled with AdamW.
     pub weight_decay: f64,
     /// Largest norm of the gradient of a step.
     pub clip_norm: f64,
+    /// Steps between looks at held-out cases.
     pub validate_every: u64,
     /// The first cases of the held-out list, looked at during training.
     pub validate_cases: usize,
+    /// Steps between checkpoints that a resumed run can go on from.
     pub checkpoint_every: u64,
     /// One Dice over the whole effective batch in place of one for each sample.
     pub batch_dice: bool,
+    /// Everything that is drawn follows from it: weights, patches, augmentation.
     pub seed: u64,
 }
 
+/// The rule that an update follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerName {
     /// Nesterov momentum 0.99.
     Sgd,
+    /// Betas 0.9 and 0.999, weight decay decoupled (Loshchilov and Hutter, 2019).
     Adamw,
 }
 

@@ -12,6 +12,7 @@ use crate::network::plan::Norm;
 pub struct NormDecision {
     /// As written: `auto`, `batch`, `group` or `instance`.
     pub requested: String,
+    /// Of every layer of the network.
     pub used: NormName,
     /// One sentence.
     pub reason: String,

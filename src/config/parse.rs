@@ -21,6 +21,7 @@ const MAX_DEPTH: usize = 8;
 /// An experiment and the file it was read from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Paths in it are relative to the folder of this file.
     pub path: PathBuf,
     /// As written, overrides included.
     pub experiment: Experiment,
@@ -33,6 +34,7 @@ pub struct Override {
     pub origin: String,
     /// Dotted, as in `train.steps`.
     pub key: String,
+    /// As TOML reads it, else a string.
     pub value: toml::Value,
 }
 

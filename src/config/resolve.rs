@@ -24,13 +24,17 @@ pub struct Resolved {
     pub experiment: Experiment,
     /// Voxels of a training patch, z, y, x.
     pub patch: [usize; 3],
+    /// The network to build.
     pub plan: NetworkPlan,
     /// Label values of each region, where regions are learnt.
     pub regions: Option<Arc<Vec<Vec<u16>>>>,
+    /// Spacing and normalisation that cases are brought to.
     pub preparation: Preparation,
     /// Samples in memory at once: at most the effective batch.
     pub micro: usize,
+    /// Type of what passes between layers.
     pub activations: Activations,
+    /// The norm that is used, and why.
     pub norm: NormDecision,
 }
 

@@ -27,6 +27,7 @@ pub type VolumeDigests = BTreeMap<String, BTreeMap<String, String>>;
 pub struct Contents {
     /// [`Dataset::digest`].
     pub digest: String,
+    /// SHA-256 of every volume.
     pub volumes: VolumeDigests,
 }
 

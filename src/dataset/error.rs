@@ -7,15 +7,37 @@ use crate::volume::VolumeError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
+    /// A volume that cannot be read.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// A file or folder of the dataset that cannot be read.
     #[error("{path}: {source}; check that it exists and can be read", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A description or a case that is not as it has to be.
     #[error("{path}: {field}: {problem}; {cure}", path = path.display())]
-    Invalid { path: PathBuf, field: String, problem: String, cure: String },
+    Invalid {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What of the file is at fault, as in `labels`.
+        field: String,
+        /// What is wrong, for a person.
+        problem: String,
+        /// What to do about it.
+        cure: String,
+    },
     /// The folder of prepared cases cannot be made, written or locked.
     #[error("{path}: {source}; free space there, or set VOXFIT_CACHE to a folder that can be written", path = path.display())]
-    Cache { path: PathBuf, source: std::io::Error },
+    Cache {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Not a fault: a stop was asked for between cases.
     #[error("stopped")]
     Stopped,

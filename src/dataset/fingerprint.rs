@@ -40,12 +40,19 @@ pub struct Fingerprint {
 /// Statistics of one channel over foreground voxels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intensities {
+    /// In the image's own unit, as all of these; HU for CT.
     pub mean: f64,
+    /// The middle value.
     pub median: f64,
+    /// Standard deviation, of the population.
     pub deviation: f64,
+    /// The smallest value.
     pub min: f64,
+    /// The largest value.
     pub max: f64,
+    /// Half a percent of the values is smaller: CT is cut off here.
     pub percentile_00_5: f64,
+    /// Half a percent of the values is larger: CT is cut off here.
     pub percentile_99_5: f64,
 }
 

@@ -39,21 +39,27 @@ pub struct Case {
     pub id: String,
     /// One file per channel (or one 4D file for all, MSD's way, then a single entry).
     pub images: Vec<PathBuf>,
+    /// The label map, on the images' grid.
     pub label: PathBuf,
 }
 
 /// What is measured in a channel; only CT is treated differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
+    /// As `dataset.json` has it, such as `T1` or `CT`.
     pub name: String,
+    /// Intensities are Hounsfield units, and are normalised by the dataset's statistics.
     pub is_ct: bool,
 }
 
 /// A labelled dataset as its `dataset.json` describes it.
 #[derive(Clone, Debug)]
 pub struct Dataset {
+    /// The folder that `dataset.json` lies in; paths of cases begin with it.
     pub root: PathBuf,
+    /// As `dataset.json` says, else the folder's.
     pub name: String,
+    /// In the order of a case's files, or of a 4D file's volumes.
     pub channels: Vec<Channel>,
     /// Names by label value: index 0 is background, then 1, 2, ... without a gap (the ignore label is not among them).
     pub classes: Vec<String>,

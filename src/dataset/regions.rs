@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Voxels of any of some label values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
+    /// As `dataset.json` calls it.
     pub name: String,
     /// Label values, ascending; never the background.
     pub values: Vec<u16>,

@@ -20,8 +20,10 @@ pub const LEVEL: f64 = 0.95;
 /// From `low` to `high`; NaN (null in JSON) where fewer than two cases have a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
+    /// Below it lie 2.5 % of the means.
     #[serde(with = "null")]
     pub low: f64,
+    /// Above it lie 2.5 % of the means.
     #[serde(with = "null")]
     pub high: f64,
 }
@@ -29,9 +31,11 @@ pub struct Interval {
 /// One for each figure that has a mean.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intervals {
+    /// Of the mean Dice, 0 to 1.
     pub dice: Interval,
     /// mm.
     pub hd95: Interval,
+    /// Of the mean NSD, 0 to 1.
     pub nsd: Interval,
 }
 

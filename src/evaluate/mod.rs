@@ -34,19 +34,23 @@ pub const DEFAULT_TOLERANCE_MM: f64 = 1.0;
 /// One class of one case. NaN (null in JSON) where undefined: both empty, all three; one empty, Dice 0, HD95 NaN, NSD 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassFigures {
+    /// Twice the voxels in common over the voxels of both, 0 to 1.
     #[serde(with = "null")]
     pub dice: f64,
     /// mm.
     #[serde(with = "null")]
     pub hd95: f64,
+    /// Share of both surfaces that lies within the tolerance of the other, 0 to 1.
     #[serde(with = "null")]
     pub nsd: f64,
     /// mL, of prediction and label.
     pub volume_prediction: f64,
+    /// mL, of the label.
     pub volume_label: f64,
     /// Connected parts (26 neighbours), of prediction and label.
     #[serde(default)]
     pub components_prediction: u64,
+    /// Of the label.
     #[serde(default)]
     pub components_label: u64,
 }

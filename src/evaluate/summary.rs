@@ -11,7 +11,9 @@ use super::{ClassFigures, figures_within};
 /// A foreground class: its label value and what the dataset calls it (empty where nobody said).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelClass {
+    /// Label value, from 1; of regions their number.
     pub class: u16,
+    /// As the dataset calls it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
 }
@@ -26,14 +28,18 @@ impl LabelClass {
 /// One case: a figure for every class of the summary, in the same order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseFigures {
+    /// The case's id.
     pub case: String,
+    /// By label value, as in [`Summary::classes`].
     pub classes: Vec<ClassOfCase>,
 }
 
 /// One class of one case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassOfCase {
+    /// Label value.
     pub class: u16,
+    /// Dice, distances and volumes of it.
     #[serde(flatten)]
     pub figures: ClassFigures,
 }
@@ -41,11 +47,13 @@ pub struct ClassOfCase {
 /// Means over what is defined; NaN (null in JSON) where nothing is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Means {
+    /// 0 to 1.
     #[serde(with = "super::null")]
     pub dice: f64,
     /// mm.
     #[serde(with = "super::null")]
     pub hd95: f64,
+    /// 0 to 1.
     #[serde(with = "super::null")]
     pub nsd: f64,
 }
@@ -53,6 +61,7 @@ pub struct Means {
 /// One class over all cases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassMeans {
+    /// Which class it is.
     #[serde(flatten)]
     pub class: LabelClass,
     /// Over the cases where each is defined.

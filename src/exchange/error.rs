@@ -7,12 +7,27 @@ use crate::train::TrainError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExchangeError {
+    /// A run folder that cannot be read.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// A file that cannot be written.
     #[error("{path}: {source}; check that the disk has room and the folder can be written", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that is no weights or model file, or does not fit.
     #[error("{path}: {problem}; {cure}", path = path.display())]
-    File { path: PathBuf, problem: String, cure: String },
+    File {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What is wrong, for a person.
+        problem: String,
+        /// What to do about it.
+        cure: String,
+    },
 }
 
 impl ExchangeError {

@@ -21,16 +21,22 @@ pub enum Layout {
 /// The arguments of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportOptions {
+    /// The run folder.
     pub run: PathBuf,
+    /// The file of weights; what goes with it lies beside it.
     pub output: PathBuf,
+    /// Under whose names.
     pub layout: Layout,
+    /// Which of the run's weights.
     pub checkpoint: CheckpointName,
 }
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
+    /// Over the run's weights, under voxfit's names.
     pub weights_sha256: String,
+    /// Tensors in the file.
     pub tensors: usize,
     /// The weights first.
     pub files: Vec<PathBuf>,

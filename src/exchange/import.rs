@@ -17,7 +17,9 @@ const MAX_SIZE: usize = 4096;
 /// The arguments of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportOptions {
+    /// nnU-Net's weights: `checkpoint_final.pth`, or safetensors.
     pub file: PathBuf,
+    /// The file that `train --weights` takes.
     pub output: PathBuf,
     /// A run whose network is compared with.
     pub like: Option<PathBuf>,
@@ -28,7 +30,9 @@ pub struct ImportOptions {
 pub struct Imported {
     /// As the tensors tell it. Group and instance norms have the same tensors; the latter, nnU-Net's, is assumed.
     pub network: NetworkPlan,
+    /// Over the weights as written, under voxfit's names.
     pub weights_sha256: String,
+    /// Tensors that were taken over.
     pub tensors: usize,
     /// What a person should know of them, a sentence each.
     pub notes: Vec<String>,

@@ -47,6 +47,7 @@ fn unknown() -> Postprocessing {
 /// One network of a model file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
+    /// Of this network, as its manifest has it.
     pub weights_sha256: String,
     /// Steps that it was trained for.
     pub step: u64,
@@ -55,9 +56,13 @@ pub struct Member {
 /// A model file that was looked into; its weights are read by [`Model::networks`].
 #[derive(Debug)]
 pub struct Model {
+    /// As `plan.toml` of the run; the same of all members.
     pub plan: LoadedRun,
+    /// Which of the runs' weights were packed.
     pub checkpoint: CheckpointName,
+    /// Networks whose scores are averaged.
     pub members: Vec<Member>,
+    /// What is done to label maps, and why.
     pub postprocessing: Postprocessing,
     tensors_sha256: String,
 }

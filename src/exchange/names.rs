@@ -14,6 +14,7 @@ pub struct Pair {
     pub ours: String,
     /// nnU-Net's, the first of those it has for the tensor; see [`aliases`].
     pub theirs: String,
+    /// The same under both names.
     pub shape: Vec<usize>,
 }
 

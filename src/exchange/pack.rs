@@ -14,7 +14,9 @@ use crate::train::load_run;
 pub struct PackOptions {
     /// A run folder, or one that holds those of several folds.
     pub run: PathBuf,
+    /// The model file.
     pub output: PathBuf,
+    /// Which weights of the run.
     pub checkpoint: CheckpointName,
 }
 

@@ -16,13 +16,16 @@ const MICRO: usize = 2;
 pub struct Levers {
     /// Samples in memory at once.
     pub micro: usize,
+    /// What is computed again in the backward pass.
     pub recompute: Recompute,
 }
 
 /// A choice and what it leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fit {
+    /// What was chosen.
     pub levers: Levers,
+    /// What a step holds with it, in bytes.
     pub step: StepBytes,
     /// What the process holds before its network is made.
     pub program: u64,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 /// Memory in bytes; None where the system does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryOfMachine {
+    /// All that is built in.
     pub total: Option<u64>,
     /// What a new process could take now: the least of what the system and every cgroup around this process leave.
     pub available: Option<u64>,

@@ -18,6 +18,7 @@ pub struct LowResolution {
     pub spacing: [f64; 3],
     /// Voxels of the median case at this spacing.
     pub median: [f64; 3],
+    /// Stages and patch at this spacing.
     pub topology: Topology,
 }
 

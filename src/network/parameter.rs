@@ -10,14 +10,18 @@ use crate::ops::{GradientSink, HostView};
 /// One learnt tensor, in f32, flat; the shape is what it means.
 #[derive(Clone, Debug)]
 pub struct Parameter {
+    /// Dotted, as in checkpoints.
     pub name: String,
+    /// Its sizes, the slowest first: `[out, in, z, y, x]` of a convolution.
     pub shape: Vec<usize>,
+    /// The values, flat.
     pub value: Tensor<1>,
     /// Where backward passes add its gradient.
     pub sink: GradientSink,
 }
 
 impl Parameter {
+    /// Of `values`, which are as many as `shape` says, on `device`.
     pub fn new(name: String, shape: Vec<usize>, values: Vec<f32>, device: &Device) -> Self {
         let length = values.len();
         let value = Tensor::from_data(TensorData::new(values, [length]), device);
@@ -72,7 +76,9 @@ pub fn host(tensor: &Tensor<1>) -> Vec<f32> {
 /// A remembered tensor that is not learnt: a batch norm's running mean or variance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buffer {
+    /// Dotted, as in checkpoints.
     pub name: String,
+    /// One per channel.
     pub values: Vec<f32>,
 }
 
@@ -105,6 +111,7 @@ pub fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
 pub struct WeightsDigest(Sha256);
 
 impl WeightsDigest {
+    /// Of nothing yet.
     #[allow(clippy::new_without_default, reason = "a digest of nothing is of no use")]
     pub fn new() -> Self {
         Self(Sha256::new())
@@ -121,6 +128,7 @@ impl WeightsDigest {
         self.0.update(values);
     }
 
+    /// In hexadecimal, 64 letters.
     pub fn finish(self) -> String {
         hex(&self.0.finalize())
     }

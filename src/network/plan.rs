@@ -8,7 +8,10 @@ pub enum Norm {
     /// Statistics over the micro-batch and all voxels, per channel.
     Batch,
     /// Statistics over a sample's voxels and `groups` equal shares of its channels.
-    Group { groups: usize },
+    Group {
+        /// Divides the channels.
+        groups: usize,
+    },
     /// Statistics over a sample's voxels, per channel.
     Instance,
 }
@@ -22,6 +25,7 @@ pub struct Stage {
     pub kernel: [usize; 3],
     /// Stride into this stage, z, y, x (each 1 or 2; all 1 in the first).
     pub stride: [usize; 3],
+    /// Behind each of its convolutions.
     pub norm: Norm,
 }
 
@@ -63,12 +67,16 @@ impl Kind {
 /// nnU-Net's 3D U-Net: strided convolutions down, transposed convolutions up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPlan {
+    /// Plain or residual encoder.
     #[serde(default, skip_serializing_if = "Kind::is_plain")]
     pub kind: Kind,
+    /// Channels of the image.
     pub in_channels: usize,
     /// Background included.
     pub classes: usize,
+    /// From the finest to the coarsest.
     pub stages: Vec<Stage>,
+    /// Whether decoder levels below the finest have heads of their own, for the loss alone.
     pub deep_supervision: bool,
 }
 

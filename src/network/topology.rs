@@ -29,9 +29,11 @@ const FIRST_EDGE: f64 = 256.0;
 /// What a network is planned for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
+    /// Plain or residual encoder: they differ in what a patch may take.
     pub kind: Kind,
     /// Channels of the first stage; they double per stage up to `features_max`.
     pub features: usize,
+    /// No stage has more channels than this.
     pub features_max: usize,
     /// No more stages than this.
     pub stages: Option<usize>,
@@ -56,10 +58,12 @@ pub struct Topology {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopologyError {
+    /// Features or design leave no room for any patch.
     #[error(
         "no patch, not even one of a single voxel, fits the design; write a larger network.design or smaller network.features"
     )]
     DesignTooSmall,
+    /// A dataset without cases has no median size and spacing.
     #[error("the dataset has no case to plan from; check its dataset.json")]
     NoCases,
 }

@@ -46,6 +46,7 @@ pub struct UNet {
 }
 
 impl UNet {
+    /// The numbers it was built from.
     pub fn plan(&self) -> &NetworkPlan {
         &self.plan
     }

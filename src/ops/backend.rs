@@ -32,6 +32,7 @@ pub trait VolumeOps: Backend {
         Self::float_add(sum, part)
     }
 
+    /// A convolution of what is read, in its type; see [`super::conv`].
     fn volume_conv(
         input: FloatTensor<Self>,
         map: FloatTensor<Self>,
@@ -68,6 +69,7 @@ pub trait VolumeOps: Backend {
         default::conv_parameter_gradient::<Self>(input, gradient, weight_sum, bias_sum, spec)
     }
 
+    /// A transposed convolution whose kernel is its stride; see [`super::upsample`].
     fn volume_upsample(
         input: FloatTensor<Self>,
         map: FloatTensor<Self>,
@@ -78,6 +80,7 @@ pub trait VolumeOps: Backend {
         default::upsample::<Self>(default::read::<Self>(input, map, spec.slope), weights, bias, spec)
     }
 
+    /// The gradient of what was read.
     fn volume_upsample_input_gradient(
         gradient: FloatTensor<Self>,
         weights: FloatTensor<Self>,
@@ -163,6 +166,7 @@ pub trait VolumeOps: Backend {
         Self::volume_conv_input_gradient(gradient, weights, spec, [shape[2], shape[3], shape[4]])
     }
 
+    /// Adds the gradients that some of the samples give to sums, of weights over the channels of `up` and `skip` together.
     #[allow(clippy::too_many_arguments)]
     fn volume_joined_parameter_gradient(
         up: FloatTensor<Self>,
@@ -179,6 +183,7 @@ pub trait VolumeOps: Backend {
         default::conv_parameter_gradient::<Self>(input, gradient, weight_sum, bias_sum, spec)
     }
 
+    /// Mean and reciprocal deviation of what is normalised together, in f32, as [`VolumeOps::volume_norm_map`] reads them.
     fn volume_norm_statistics(input: FloatTensor<Self>, spec: NormSpec) -> FloatTensor<Self> {
         default::norm_statistics::<Self>(input, spec)
     }
@@ -254,6 +259,7 @@ pub trait VolumeOps: Backend {
         default::average_gradient::<Self>(gradient, spec.stride)
     }
 
+    /// Each sample's share of the loss, `[batch]` in f32.
     fn volume_loss(logits: FloatTensor<Self>, spec: LossSpec) -> FloatTensor<Self> {
         default::loss::<Self>(logits, spec)
     }

@@ -11,11 +11,14 @@ use super::slices::dense;
 /// much again as a run holds of weights.
 #[derive(Debug)]
 pub enum HostView {
+    /// In the processor's memory: nothing is copied.
     Here(FlexTensor),
+    /// On another device: fetched when the values are asked for.
     Elsewhere(Tensor<1>),
 }
 
 impl HostView {
+    /// Of a flat tensor in f32.
     pub fn of(tensor: &Tensor<1>) -> Self {
         match tensor.clone().try_into_primitive::<Flex>() {
             Ok(values) => Self::Here(dense(values)),
@@ -23,6 +26,7 @@ impl HostView {
         }
     }
 
+    /// Values.
     pub fn len(&self) -> usize {
         match self {
             Self::Here(values) => values.storage::<f32>().len(),
@@ -30,6 +34,7 @@ impl HostView {
         }
     }
 
+    /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -91,6 +91,7 @@ pub struct Affine<const D: usize> {
     pub weights: Tensor<D>,
     /// `[channel]`.
     pub bias: Tensor<1>,
+    /// Where their gradients go.
     pub sinks: ParameterSinks,
 }
 

@@ -8,22 +8,29 @@ use super::sink::GradientSink;
 /// Where the gradients of an operation's two parameters go: weights and bias, or gamma and beta.
 #[derive(Clone, Debug, Default)]
 pub struct ParameterSinks {
+    /// Of a convolution's weights, or a norm's gamma.
     pub weights: GradientSink,
+    /// Of a convolution's bias, or a norm's beta.
     pub bias: GradientSink,
 }
 
 /// The parameters of the first stage: two convolutions and the norm between them.
 #[derive(Clone, Debug, Default)]
 pub struct StemSinks {
+    /// Of the first convolution.
     pub first: ParameterSinks,
+    /// Of the norm between.
     pub norm: ParameterSinks,
+    /// Of the second convolution.
     pub second: ParameterSinks,
 }
 
 /// The parameters of a decoder level's way up and first convolution.
 #[derive(Clone, Debug, Default)]
 pub struct JoinSinks {
+    /// Of the transposed convolution.
     pub up: ParameterSinks,
+    /// Of the convolution over both.
     pub conv: ParameterSinks,
 }
 
@@ -51,8 +58,11 @@ pub struct UpsampleSpec {
 /// The first stage: its first convolution is computed again for the backward pass instead of being kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StemSpec {
+    /// The convolution that is computed again.
     pub first: ConvSpec,
+    /// The norm behind it.
     pub norm: NormSpec,
+    /// The convolution behind that.
     pub second: ConvSpec,
 }
 
@@ -60,13 +70,16 @@ pub struct StemSpec {
 /// `conv.slope` says how to read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct JoinSpec {
+    /// The transposed convolution.
     pub up: UpsampleSpec,
+    /// The convolution over what came up and the encoder's output.
     pub conv: ConvSpec,
 }
 
 /// A normalisation with its activation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NormSpec {
+    /// What statistics are taken over together.
     pub groups: Groups,
     /// Added to the variance.
     pub epsilon: f32,
@@ -115,6 +128,7 @@ pub struct LossSpec {
 /// What the one Dice of an effective batch is made of; [`super::loss_sums`] gives it sample by sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BatchSums {
+    /// By class, over all samples of the effective batch.
     pub classes: Vec<ClassSums>,
     /// Of the effective batch. Each one's gradient is that of the whole Dice, of which its loss is a share.
     pub samples: usize,
@@ -134,14 +148,18 @@ pub struct UpdateSpec {
 /// SGD with Nesterov momentum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdSpec {
+    /// Rate, decay and factor.
     pub update: UpdateSpec,
+    /// Share of the last velocity that stays.
     pub momentum: f64,
 }
 
 /// AdamW.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamwSpec {
+    /// Rate, decay and factor.
     pub update: UpdateSpec,
+    /// Shares of the last first and second moment that stay.
     pub betas: [f64; 2],
     /// `1 - beta ^ update` of both moments.
     pub corrections: [f64; 2],

@@ -10,6 +10,7 @@ use super::uniform::below;
 /// Draws patches; holds no state that advances.
 #[derive(Clone, Debug)]
 pub struct Sampler {
+    /// The run's: with step and sample it decides every draw.
     pub seed: u64,
     /// Samples per optimizer step.
     pub effective_batch: usize,

@@ -30,6 +30,7 @@ pub enum CheckpointName {
 }
 
 impl CheckpointName {
+    /// Its folder under `checkpoints`.
     pub fn folder(self) -> &'static str {
         match self {
             Self::Best => "best",
@@ -47,11 +48,15 @@ pub struct Options {
     pub inputs: Vec<PathBuf>,
     /// A folder, or a `.nii`/`.nii.gz` file where there is one case.
     pub output: PathBuf,
+    /// Which weights of the run.
     pub checkpoint: CheckpointName,
+    /// Whether scores are averaged over all mirrorings along the axes that training mirrored.
     pub tta: bool,
     /// 0 to 0.9.
     pub overlap: f64,
+    /// What computes.
     pub device: Device,
+    /// Whether scores are written beside each label map, one file a case.
     pub probabilities: bool,
     /// Remove what the run's validation showed to be better removed.
     pub postprocessing: bool,

@@ -33,6 +33,7 @@ use crate::volume::NativeGrid;
 pub struct Prediction {
     /// `[z, y, x]` on the RAS grid of the input.
     pub labels: Array3<u16>,
+    /// The input file's own grid.
     pub native: NativeGrid,
 }
 
@@ -45,7 +46,9 @@ pub struct PredictorSettings {
     pub classes: usize,
     /// Where that are regions: the label value of each, painted in this order where its score is above 0.
     pub paint: Option<Vec<u16>>,
+    /// Type of what passes between layers.
     pub activations: FloatDType,
+    /// What computes.
     pub device: Device,
     /// Share of a tile that neighbours have in common.
     pub overlap: f64,
@@ -70,8 +73,11 @@ impl PredictorSettings {
 
 /// One network, or several whose scores are averaged.
 pub struct Predictor<'a> {
+    /// One at least.
     pub networks: Vec<&'a UNet>,
+    /// What is done to a case first, as in training.
     pub preparation: &'a Preparation,
+    /// Patch, classes, overlap and mirrorings.
     pub settings: PredictorSettings,
     /// Changes where volumes lie, never the result.
     pub memory: Memory,

@@ -65,8 +65,11 @@ pub struct Choice {
     /// The class; `None` of all foreground.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<u16>,
+    /// Mean Dice over held-out cases without it; none where nothing is defined.
     pub before: Option<f64>,
+    /// The same with it.
     pub after: Option<f64>,
+    /// Whether it is done to new cases.
     pub chosen: bool,
     /// Of all foreground: the classes that would lose by it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -76,7 +79,9 @@ pub struct Choice {
 /// What to do with new cases, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
+    /// What is done to new cases.
     pub rule: Rule,
+    /// Whether the largest part of all foreground is kept.
     pub foreground: Choice,
     /// Each beside what the choice about all foreground leaves; of a single class there is nothing to choose any more.
     pub classes: Vec<Choice>,
@@ -135,7 +140,9 @@ pub struct Findings {
     pub neighbours: u8,
     /// The cases were trained on: nothing is concluded from them.
     pub on_training_cases: bool,
+    /// From the cases below, by [`decide`].
     pub decision: Decision,
+    /// In the order of validation.
     pub cases: Vec<CaseDice>,
 }
 
@@ -167,12 +174,15 @@ impl Findings {
 /// What is done to the label maps of a prediction, and the reason, as in `predict.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Postprocessing {
+    /// What is done; nothing where it is empty.
     #[serde(flatten)]
     pub rule: Rule,
+    /// A sentence.
     pub because: String,
 }
 
 impl Postprocessing {
+    /// Label maps stay as they are, for this reason.
     pub fn none(because: impl Into<String>) -> Self {
         Self { rule: Rule::default(), because: because.into() }
     }

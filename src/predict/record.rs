@@ -17,19 +17,29 @@ const MAX_FILE: u64 = 256 << 20;
 /// `predict.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// Version of the program.
     pub voxfit: String,
+    /// Commit that it was built from, `unknown` without one.
     pub git_revision: String,
+    /// Run folder or model file, as given.
     pub run: PathBuf,
+    /// Which weights of the run.
     pub checkpoint: CheckpointName,
     /// One per network that was averaged.
     pub weights_sha256: Vec<String>,
     /// Of the `plan.toml` of each.
     pub plan_sha256: Vec<String>,
+    /// Steps that each network was trained for.
     pub steps: Vec<u64>,
+    /// What computed.
     pub device: String,
+    /// Whether scores were averaged over mirrorings.
     pub tta: bool,
+    /// Share of a tile that neighbours have in common.
     pub overlap: f64,
+    /// Whether they were written.
     pub probabilities: bool,
+    /// What was done to label maps, and why.
     pub postprocessing: Postprocessing,
     /// By label value.
     pub classes: Vec<String>,
@@ -42,21 +52,28 @@ pub struct Record {
 /// One case of `predict.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseRecord {
+    /// The case's id.
     pub case: String,
+    /// As given, one per channel or one for all.
     pub files: Vec<PathBuf>,
     /// Of each of `files`; empty where one is no regular file.
     pub files_sha256: Vec<String>,
+    /// The label map.
     pub output: PathBuf,
     /// By name, of the label map and of probabilities.
     pub outputs_sha256: BTreeMap<String, String>,
+    /// What is not as in training, a sentence each: spacing, intensities.
     pub warnings: Vec<String>,
+    /// From reading the case to its label map.
     pub seconds: f64,
 }
 
 /// A case that has no label map.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
+    /// The case's id.
     pub case: String,
+    /// As given.
     pub files: Vec<PathBuf>,
     /// What was wrong, and what to do.
     pub error: String,

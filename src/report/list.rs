@@ -24,18 +24,27 @@ pub struct ListedRun {
     pub state: String,
     /// Runs it is made of: 1, or the folds or seeds.
     pub runs: usize,
+    /// Steps done, over all runs of the row.
     pub step: u64,
+    /// Steps to do, over all runs of the row.
     pub steps: u64,
+    /// `plain` or `resenc`.
     pub kind: String,
     /// Voxels x, y, z.
     pub patch: [usize; 3],
+    /// Samples of a step.
     pub effective_batch: usize,
+    /// Samples in memory at once.
     pub micro_batch: usize,
+    /// The norm that is used.
     pub norm: String,
+    /// Type of what passes between layers.
     pub activations: String,
     /// The most that any of them was measured to hold during steps.
     pub peak_bytes: Option<u64>,
+    /// Mean over all steps that are done.
     pub seconds_per_step: Option<f64>,
+    /// Of the final validation, or of the last one.
     pub mean_dice: Numbers,
     /// The step that the Dice is of, where the run goes on or stopped.
     pub dice_step: Option<u64>,
@@ -48,7 +57,9 @@ pub struct ListedRun {
 /// Mean and standard deviation over folds or seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Numbers {
+    /// None where no run has a value.
     pub mean: Option<f64>,
+    /// Of a sample; none of fewer than two runs.
     pub sd: Option<f64>,
 }
 
@@ -59,6 +70,7 @@ pub enum SortBy {
     Dice,
     /// Newest first.
     Time,
+    /// Ascending.
     Name,
 }
 

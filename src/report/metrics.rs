@@ -21,7 +21,9 @@ pub struct Metrics {
     pub step: u64,
     /// Lines of steps.
     pub lines: u64,
+    /// Loss and learning rate over steps.
     pub points: Vec<Point>,
+    /// Of all steps together.
     pub seconds: f64,
     /// The most of any step, in bytes.
     pub peak_bytes: Option<u64>,
@@ -29,6 +31,7 @@ pub struct Metrics {
     pub run_peak_bytes: Option<u64>,
     /// Steps without an update, since the gradient overflowed.
     pub skipped: u64,
+    /// In order; further ones than 5000 are left out.
     pub validations: Vec<Validation>,
     /// Steps of a point.
     per_point: u64,
@@ -62,9 +65,13 @@ impl Point {
 /// A look at held-out cases.
 #[derive(Clone, Debug)]
 pub struct Validation {
+    /// Complete steps.
     pub step: u64,
+    /// Mean over classes; none where nothing is defined.
     pub mean_dice: Option<f64>,
+    /// By label value.
     pub classes: Vec<ClassDice>,
+    /// Cases that were looked at; 0 where the line does not say.
     pub cases: u64,
 }
 

@@ -34,18 +34,37 @@ pub const FILE_NAME: &str = "report.html";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
+    /// A folder that is no run, or a file of it that is damaged.
     #[error("{path}: {problem}; {cure}", path = path.display())]
-    Run { path: std::path::PathBuf, problem: String, cure: String },
+    Run {
+        /// The file or folder at fault.
+        path: std::path::PathBuf,
+        /// What is wrong, for a person.
+        problem: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// A page that cannot be written, or metrics that cannot be read.
     #[error("{path}: {source}; check that the disk has room and the folder can be written", path = path.display())]
-    Io { path: std::path::PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder at fault.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A run whose plan or weights cannot be used.
     #[error(transparent)]
     Train(#[from] crate::train::TrainError),
+    /// A case that cannot be predicted for its picture.
     #[error(transparent)]
     Predict(#[from] crate::predict::PredictError),
+    /// A volume that cannot be read.
     #[error(transparent)]
     Volume(#[from] crate::volume::VolumeError),
+    /// A dataset that cannot be read.
     #[error(transparent)]
     Dataset(#[from] crate::dataset::DatasetError),
+    /// A configuration that is wrong.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
 }

@@ -18,6 +18,7 @@ const MAX_CONFIG: u64 = 64 << 10;
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
+    /// All steps are done.
     Finished,
     /// A process works in its folder.
     Running,
@@ -26,6 +27,7 @@ pub enum State {
 }
 
 impl State {
+    /// As shown: `finished`, `running` or `stopped`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Finished => "finished",
@@ -38,14 +40,19 @@ impl State {
 /// What lies in a run folder.
 #[derive(Clone, Debug)]
 pub struct RunRecord {
+    /// The run folder.
     pub folder: PathBuf,
     /// The folder's name; for a fold or a seed with that of the folder around it.
     pub name: String,
+    /// `manifest.json`.
     pub manifest: Manifest,
+    /// `plan.toml`.
     pub plan: LoadedRun,
+    /// `config.toml`, as values.
     pub experiment: Experiment,
     /// `config.toml` as it is.
     pub config: String,
+    /// `metrics.jsonl`; empty before the first step.
     pub metrics: Metrics,
     /// Figures of the final validation.
     pub summary: Option<Summary>,
@@ -77,10 +84,12 @@ impl RunRecord {
         Ok(Self { folder: folder.to_owned(), name: name(folder), manifest, plan, experiment, config, metrics, summary })
     }
 
+    /// Whether the weights of the last step are there.
     pub fn is_finished(&self) -> bool {
         !self.manifest.weights_sha256.is_empty()
     }
 
+    /// As the folder is now: another process may hold it.
     pub fn state(&self) -> State {
         match () {
             () if self.is_finished() => State::Finished,

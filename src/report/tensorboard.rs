@@ -17,11 +17,14 @@ const MAX_TAG: usize = 200;
 /// A number under a name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scalar {
+    /// What TensorBoard shows it under, as in `dice/1 liver`.
     pub tag: String,
+    /// Written in f32.
     pub value: f64,
 }
 
 impl Scalar {
+    /// `tag` is cut and cleaned of control characters.
     pub fn new(tag: &str, value: f64) -> Self {
         Self { tag: crate::shown::line(&crate::shown::short(tag, MAX_TAG)), value }
     }

@@ -14,6 +14,7 @@ use crate::train::{self, Event, Manifest, Observer, Options, Outcome, StepReport
 /// The arguments of a repetition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgainOptions {
+    /// The run folder.
     pub run: PathBuf,
     /// The dataset's folder, where the run's records do not lead to it.
     pub data: Option<PathBuf>,
@@ -26,15 +27,29 @@ pub struct AgainOptions {
 pub enum Verdict {
     /// Every step up to `step` gave the recorded weights.
     Same {
+        /// The last step that was made.
         step: u64,
+        /// Of the whole run.
         steps: u64,
         /// Of the last step, where the run is done and was made to its end.
         weights_sha256: Option<String>,
     },
     /// The weights after this step are not the recorded ones; those after every step before are.
-    Parted { step: u64, recorded: String, found: String },
+    Parted {
+        /// The first that differs.
+        step: u64,
+        /// Digest of the weights in the run's `metrics.jsonl`.
+        recorded: String,
+        /// Digest of the weights now.
+        found: String,
+    },
     /// Asked to stop; the steps up to this one gave the recorded weights.
-    Stopped { step: u64, steps: u64 },
+    Stopped {
+        /// Steps made.
+        step: u64,
+        /// Of the whole run.
+        steps: u64,
+    },
 }
 
 /// Repeats the run. `stop` asks for an end in order, and is raised here when enough is known. `scratch` is told the folder

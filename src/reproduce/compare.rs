@@ -10,12 +10,17 @@ use super::{Record, ReproduceError, Setting, TensorDifference, settings, weights
 pub struct Comparison {
     /// Bit for bit.
     pub same_weights: bool,
+    /// Of both runs.
     pub weights_sha256: [String; 2],
+    /// Of both runs.
     pub steps: [u64; 2],
+    /// Of voxfit, and the commit that it was built from.
     pub same_version: bool,
     /// In what can change the weights.
     pub same_configuration: bool,
+    /// Volumes and description, by digest.
     pub same_data: bool,
+    /// The same cases are held out.
     pub same_split: bool,
     /// Every key that is not the same.
     pub settings: Vec<Setting>,
@@ -25,6 +30,7 @@ pub struct Comparison {
     pub first_differing_step: Option<u64>,
     /// Tensors in either run.
     pub tensors: usize,
+    /// By name.
     pub differing_tensors: Vec<TensorDifference>,
 }
 

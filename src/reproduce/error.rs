@@ -9,20 +9,43 @@ use crate::train::TrainError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReproduceError {
+    /// A configuration that is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A dataset that cannot be read.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// A training that ended by a fault.
     #[error(transparent)]
     Train(#[from] TrainError),
     /// A folder that is no finished run, or a record that does not hold together.
     #[error("{path}: {problem}; {cure}", path = path.display())]
-    Run { path: PathBuf, problem: String, cure: String },
+    Run {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What is wrong, for a person.
+        problem: String,
+        /// What to do about it.
+        cure: String,
+    },
     /// What the run was trained on is not what is there now.
     #[error("{path}: {problem}; {cure}", path = path.display())]
-    Input { path: PathBuf, problem: String, cure: String },
+    Input {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What is wrong, for a person.
+        problem: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// The scratch folder cannot be written.
     #[error("{path}: {source}; set TMPDIR to a folder that can be written", path = path.display())]
-    Scratch { path: PathBuf, source: std::io::Error },
+    Scratch {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 impl ReproduceError {

@@ -11,7 +11,9 @@ use crate::train::{Manifest, checkpoint_path};
 /// What a run says of itself.
 #[derive(Debug)]
 pub struct Record {
+    /// The run folder.
     pub folder: PathBuf,
+    /// `manifest.json`.
     pub manifest: Manifest,
     /// The digest of the weights after each step that `metrics.jsonl` has one of.
     pub digests: BTreeMap<u64, String>,
@@ -57,6 +59,7 @@ impl Record {
         Ok(record)
     }
 
+    /// Whether the weights of the last step are there.
     pub fn is_finished(&self) -> bool {
         !self.manifest.weights_sha256.is_empty()
     }

@@ -22,7 +22,9 @@ const WITHOUT_EFFECT: [&str; 7] = [
 /// One thing that is not the same in both; empty where a run has no such thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
+    /// Dotted, as in the configuration, or a name of the manifest's.
     pub key: String,
+    /// Of the first and the second run.
     pub values: [String; 2],
     /// Whether the weights may depend on it.
     pub matters: bool,

@@ -8,11 +8,13 @@ use crate::train::checkpoint::Checkpoint;
 /// A tensor that is not the same bit for bit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TensorDifference {
+    /// As in checkpoints.
     pub name: String,
     /// None where a run has no such tensor.
     pub shapes: [Option<Vec<usize>>; 2],
     /// Values whose bits differ, of how many; all of the larger tensor where the shapes differ.
     pub values: usize,
+    /// Values of the larger of the two tensors.
     pub of: usize,
     /// The largest difference; none where the shapes differ, or where a value is no finite number.
     pub absolute: Option<f64>,

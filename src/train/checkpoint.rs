@@ -34,7 +34,9 @@ pub struct State {
     pub steps: u64,
     /// Updates made: steps less those skipped for overflow.
     pub updates: u64,
+    /// Factor on the loss of the next step; 1 without one.
     pub loss_scale: f64,
+    /// Steps without overflow since the scale last changed.
     pub clean_steps: u32,
     /// Best mean Dice so far and its step.
     pub best: Option<(f64, u64)>,
@@ -42,6 +44,7 @@ pub struct State {
     pub finished: bool,
     /// Of the configuration that made it.
     pub config_sha256: String,
+    /// Over the weights of this step.
     pub weights_sha256: String,
 }
 
@@ -134,6 +137,7 @@ pub(super) type Named = (Vec<usize>, Vec<f32>);
 /// Tensors by name, and the state.
 pub struct Checkpoint {
     tensors: HashMap<String, Named>,
+    /// Steps, scale and digests.
     pub state: State,
 }
 
@@ -336,6 +340,7 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// As it was at this step; whether it moves is as in `like`.
     pub fn loss_scale(&self, like: LossScale) -> LossScale {
         LossScale { scale: self.state.loss_scale, clean_steps: self.state.clean_steps, dynamic: like.dynamic }
     }

@@ -17,9 +17,13 @@ use crate::network::UNet;
 pub struct Intended {
     /// Its folder.
     pub run: PathBuf,
+    /// The dataset's name.
     pub dataset: String,
+    /// Every value as it would be.
     pub resolved: Resolved,
+    /// Learnt numbers.
     pub parameters: usize,
+    /// Which cases are held out.
     pub split: Split,
     /// What steps will hold, and the budget in bytes; on the processor.
     pub memory: Option<(Fit, Option<u64>)>,

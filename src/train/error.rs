@@ -9,15 +9,19 @@ use crate::predict::PredictError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
+    /// A configuration that is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A dataset that cannot be read.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     /// Several faults of a dataset.
     #[error("{first} ({others} more{of}; `voxfit check` names them all, data.on_bad_case = \"skip\" leaves such cases out)",
         of = if cases.is_empty() { String::new() } else { format!(", of the cases {cases}") })]
     Faults {
+        /// The first, as a sentence.
         first: Box<DatasetError>,
+        /// How many more there are.
         others: usize,
         /// That have a fault, the first one's among them.
         cases: String,
@@ -25,17 +29,43 @@ pub enum TrainError {
     /// One of the others, without the names of cases.
     #[error("{0}")]
     Hidden(String),
+    /// Validation that ended by a fault.
     #[error(transparent)]
     Predict(#[from] PredictError),
+    /// A file of the run folder that cannot be written or read.
     #[error("{path}: {source}; check that the disk has room and the folder can be written", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A run folder that cannot be used, or an option that does not fit.
     #[error("{path}: {problem}; {cure}", path = path.display())]
-    Run { path: PathBuf, problem: String, cure: String },
+    Run {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What is wrong, for a person.
+        problem: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// A loss or gradient that is no number.
     #[error("step {step}: {problem}; {cure}")]
-    Diverged { step: u64, problem: String, cure: String },
+    Diverged {
+        /// The step that would have been.
+        step: u64,
+        /// What is wrong, for a person.
+        problem: String,
+        /// What to do about it.
+        cure: String,
+    },
     /// Not an error: the step was given up because it would hold more than the budget has become, in bytes.
     #[error("the budget has become {budget} bytes")]
-    OverBudget { budget: u64 },
+    OverBudget {
+        /// Bytes, as the budget is now.
+        budget: u64,
+    },
     /// Not an error: the step was given up because a stop was asked for long ago.
     #[error("stopped")]
     Stopped,

@@ -29,14 +29,19 @@ pub struct RunFolder {
 /// `plan.toml`: what prediction needs to know beside the weights. Triples are z, y, x but for `spacing_range`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadedRun {
+    /// The network to build.
     pub network: NetworkPlan,
+    /// Spacing and normalisation that a case is brought to.
     pub preparation: Preparation,
     /// Voxels, z, y, x.
     pub patch: [usize; 3],
+    /// Type of what passes between layers.
     pub activations: Activations,
+    /// Names, in the order of a case's files.
     pub channels: Vec<String>,
     /// By label value.
     pub classes: Vec<String>,
+    /// Voxels of this label value counted for nothing in training.
     pub ignore: Option<u16>,
     /// What the network has an answer for in place of the classes; empty where it is these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -55,6 +60,7 @@ pub struct LoadedRun {
 }
 
 impl LoadedRun {
+    /// As a run that was resolved from `dataset` writes it.
     pub fn new(resolved: &Resolved, dataset: &Dataset, fingerprint: &Fingerprint, on_training_cases: bool) -> Self {
         let extreme = |pick: fn(f64, f64) -> f64| {
             std::array::from_fn(|axis| {
@@ -213,6 +219,7 @@ impl RunFolder {
         Err(TrainError::run(path, problem, cure))
     }
 
+    /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path
     }

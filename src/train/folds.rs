@@ -15,9 +15,11 @@ use crate::files::{sha256_hex, write_bytes_privately};
 /// `cross_validation.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FoldsSummary {
+    /// How many there are.
     pub folds: usize,
     /// Mean over the folds of each one's mean foreground Dice.
     pub mean_dice: Option<f64>,
+    /// In the order of folds; none where a fold has no value.
     pub mean_dice_per_fold: Vec<Option<f64>>,
     /// Of the foreground mean over folds.
     pub mean_dice_spread: Spread,
@@ -32,17 +34,21 @@ pub struct FoldsSummary {
 /// Over the held-out cases of all folds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AllCases {
+    /// How many there are.
     pub cases: usize,
     /// Mean over classes.
     pub mean_dice: Option<f64>,
+    /// By label value.
     pub classes: Vec<ClassDiceOverCases>,
 }
 
 /// One class over all held-out cases that have it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassDiceOverCases {
+    /// Which class it is.
     #[serde(flatten)]
     pub class: LabelClass,
+    /// Mean over the cases that have it; none where no case has.
     pub dice: Option<f64>,
 }
 

@@ -18,13 +18,16 @@ const NAMED: usize = 10;
 pub struct SplitRecord {
     /// `nnunet`, `stratified` or `file`.
     pub rule: String,
+    /// Parts that the cases were dealt into.
     pub folds: usize,
     /// Of the shuffle; none where a file decided.
     pub seed: Option<u64>,
+    /// Of the file of splits; none where a rule decided.
     pub file_sha256: Option<String>,
     /// Where it was read which cases are one patient's: `data.group` or `dataset.json`; none where every case is a
     /// patient.
     pub groups: Option<String>,
+    /// How many there are; none where every case is one.
     pub patients: Option<usize>,
 }
 

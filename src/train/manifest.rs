@@ -15,27 +15,41 @@ use crate::memory::fit::Fit;
 /// Written at the start, again at the end with the digest of the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// Version of the program.
     pub voxfit: String,
+    /// Commit that it was built from, `unknown` without one.
     pub git_revision: String,
+    /// What computed, as in `cpu`.
     pub device: String,
     /// The processor's instruction set that the inner loops used.
     pub instruction_set: String,
+    /// Threads that computed; no bit depends on them on the processor.
     pub threads: usize,
+    /// Processes that shared the samples.
     pub ranks: usize,
     /// `bitwise` where the same configuration gives the same bits; what is promised for which device is in
     /// docs/reproducibility.md.
     pub determinism: String,
+    /// Type of what passes between layers.
     pub activations: String,
+    /// Samples of a step.
     pub effective_batch: usize,
+    /// Samples in memory at once.
     pub micro_batch: usize,
+    /// Learnt numbers.
     pub parameters: usize,
+    /// The norm that is used, and why.
     pub norm: NormDecision,
+    /// `train.seed`.
     pub seed: u64,
     /// As `dataset.json` says.
     #[serde(default)]
     pub dataset_name: String,
+    /// Of the configuration in what can change the weights.
     pub config_sha256: String,
+    /// Of descriptions and volumes ([`crate::dataset::digest`]).
     pub data_sha256: String,
+    /// Of the ids of held-out cases and those trained on.
     pub split_sha256: String,
     /// What values of label maps became.
     #[serde(default, skip_serializing_if = "Remap::is_empty")]
@@ -52,7 +66,9 @@ pub struct Manifest {
     /// Of the weights that `--weights` started from; none where the seed drew them.
     #[serde(default)]
     pub start_weights_sha256: Option<String>,
+    /// By id, or by number where `anonymous_cases` is set.
     pub train_cases: Vec<String>,
+    /// Held out; by id or number.
     pub validation_cases: Vec<String>,
     /// Whether cases go by numbers here.
     #[serde(default)]
@@ -62,6 +78,7 @@ pub struct Manifest {
     pub left_out_cases: Vec<LeftOut>,
     /// True where there were fewer cases than folds: figures are then on training cases.
     pub validation_on_training_cases: bool,
+    /// Of the whole run.
     pub steps: u64,
     /// Of the last step; empty until it is done.
     pub weights_sha256: String,
@@ -83,7 +100,9 @@ pub struct Manifest {
 /// A share of the memory that steps were said to hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedPart {
+    /// As `voxfit plan` calls it.
     pub part: String,
+    /// How many of the total.
     pub bytes: u64,
 }
 
@@ -101,7 +120,9 @@ impl PlannedPart {
 /// A case that is not used, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
+    /// The case's id, or its number.
     pub case: String,
+    /// A sentence.
     pub reason: String,
 }
 

@@ -15,7 +15,9 @@ const EPSILON: f64 = 1e-8;
 
 /// The rule and what it remembers.
 pub struct Optimizer {
+    /// SGD or AdamW.
     pub rule: OptimizerName,
+    /// As `train.weight_decay`.
     pub weight_decay: f64,
     /// Updates made.
     pub updates: u64,
@@ -24,6 +26,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
+    /// Without state: the first update makes it.
     pub fn new(rule: OptimizerName, weight_decay: f64) -> Self {
         Self { rule, weight_decay, updates: 0, state: Vec::new() }
     }

@@ -21,6 +21,7 @@ const OFF: f64 = 0.1;
 /// The arguments of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanOptions {
+    /// With every argument that replaces one of its keys set over it.
     pub config: Config,
     /// The dataset's folder.
     pub dataset: PathBuf,
@@ -33,7 +34,9 @@ pub struct PlanOptions {
 /// A plan and what it stands on.
 #[derive(Debug)]
 pub struct Plan {
+    /// As its description has it.
     pub dataset: Dataset,
+    /// Sizes, spacings and intensities of its cases.
     pub fingerprint: Fingerprint,
     /// Median voxels of a case on the plan's grid, x, y, z.
     pub median: [f64; 3],
@@ -41,15 +44,20 @@ pub struct Plan {
     pub coverage: f64,
     /// What nnU-Net would train beside it, z, y, x, where a patch shows too little of a case.
     pub beside: Option<LowResolution>,
+    /// The network and the levers with which it fits.
     pub planned: Planned,
+    /// Budget and machine that it was planned for.
     pub room: Room,
+    /// Time of a step, estimated from this machine.
     pub speed: Speed,
+    /// A real step, where one was asked for.
     pub probed: Option<Probed>,
 }
 
 /// A real step beside its prediction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probed {
+    /// What the step took.
     pub measured: Probe,
     /// Bytes predicted for it.
     pub predicted: u64,

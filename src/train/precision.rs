@@ -8,8 +8,11 @@ pub const INITIAL_SCALE: f64 = 65536.0;
 /// Doubles after 2000 clean steps, halves on overflow; a fixed scale stays.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossScale {
+    /// Factor on the loss.
     pub scale: f64,
+    /// Steps without overflow since the scale last changed.
     pub clean_steps: u32,
+    /// Whether it moves.
     pub dynamic: bool,
 }
 
@@ -19,10 +22,12 @@ impl LossScale {
         Self { scale: 1.0, clean_steps: 0, dynamic: false }
     }
 
+    /// One that stays.
     pub fn fixed(scale: f64) -> Self {
         Self { scale, clean_steps: 0, dynamic: false }
     }
 
+    /// One that moves, from its start.
     pub fn dynamic() -> Self {
         Self { scale: INITIAL_SCALE, clean_steps: 0, dynamic: true }
     }

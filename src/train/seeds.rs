@@ -15,10 +15,13 @@ use std::sync::atomic::AtomicBool;
 /// A figure over the seeds. `None` is what is not defined: of no value, or the deviation of one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spread {
+    /// Over the seeds that have a value.
     pub mean: Option<f64>,
     /// Standard deviation of a sample: over one value less than there are.
     pub sd: Option<f64>,
+    /// The smallest value.
     pub min: Option<f64>,
+    /// The largest value.
     pub max: Option<f64>,
     /// One per seed.
     pub values: Vec<Option<f64>>,
@@ -45,29 +48,36 @@ impl Spread {
 /// One class over the held-out cases.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassSpread {
+    /// Which class it is.
     #[serde(flatten)]
     pub class: LabelClass,
+    /// Mean over held-out cases, seed by seed.
     pub dice: Spread,
 }
 
 /// One held-out case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CaseSpread {
+    /// The case's id, or its number.
     pub case: String,
+    /// By label value.
     pub classes: Vec<ClassSpread>,
 }
 
 /// `seeds.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SeedsSummary {
+    /// As in the names of the run folders.
     pub seeds: Vec<u64>,
     /// The same for all seeds, and so are the cases that are held out.
     pub split_seed: u64,
+    /// True where there were fewer cases than folds: figures are then on training cases.
     pub validation_on_training_cases: bool,
     /// Of each class, the mean over held-out cases.
     pub classes: Vec<ClassSpread>,
     /// Mean over the classes.
     pub mean_dice: Spread,
+    /// By name.
     pub cases: Vec<CaseSpread>,
     /// One per seed.
     pub weights_sha256: Vec<String>,

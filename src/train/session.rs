@@ -45,10 +45,13 @@ pub struct Options {
     pub seeds: Option<u64>,
     /// Cases go by numbers wherever they are written.
     pub anonymous_cases: bool,
+    /// Go on from `checkpoints/last` of a run folder that is there.
     pub resume: bool,
     /// A checkpoint to start the weights from.
     pub weights: Option<PathBuf>,
+    /// What computes.
     pub device: Device,
+    /// After this time the run stops in order, and can be resumed.
     pub max_time: Option<Duration>,
     /// Pictures of held-out cases in `report.html`; never with `anonymous_cases`.
     pub images: bool,
@@ -64,32 +67,45 @@ pub enum Event<'a> {
     Warning(String),
     /// Cases brought to the plan's grid.
     Preparing {
+        /// Cases that are ready.
         done: usize,
+        /// Cases in all.
         total: usize,
     },
     /// Everything is decided; the first step follows.
     Start {
+        /// Every value of the run.
         resolved: &'a Resolved,
+        /// Learnt numbers.
         parameters: usize,
+        /// Which cases are held out.
         split: &'a Split,
+        /// Complete steps: 0, or those of the checkpoint that is gone on from.
         step: u64,
+        /// Of the whole run.
         steps: u64,
     },
     /// A step is complete.
     Step(&'a StepReport),
     /// Validation cases done.
     Validating {
+        /// Cases that are done.
         done: usize,
+        /// Cases in all.
         total: usize,
     },
     /// A validation is done; `last` at the end of the run.
     Validation {
+        /// Dice by class, and their mean.
         result: &'a ValidationResult,
+        /// There were fewer cases than folds: the figures are no measure of unseen cases.
         on_training_cases: bool,
+        /// Over all held-out cases, at the end.
         last: bool,
     },
     /// All seeds are done.
     Seeds(&'a SeedsSummary),
+    /// All folds are done.
     Folds(&'a FoldsSummary),
 }
 
@@ -98,9 +114,13 @@ pub enum Event<'a> {
 pub struct StepReport {
     /// Complete steps.
     pub step: u64,
+    /// Mean over the effective batch.
     pub loss: f64,
+    /// Of this step.
     pub learning_rate: f64,
+    /// From the first sample to the updated weights.
     pub seconds: f64,
+    /// Samples of the effective batch over `seconds`.
     pub samples_per_second: f64,
     /// Peak resident memory of the step.
     pub peak_bytes: Option<u64>,
@@ -120,19 +140,25 @@ pub struct StepReport {
 
 /// Told of progress; called from one thread but for [`Event::Preparing`].
 pub trait Observer: Sync {
+    /// Something happened; what takes time here holds the training up.
     fn event(&self, event: Event<'_>);
 }
 
 /// How a training ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
+    /// All steps are done, and so is the final validation.
     Finished {
+        /// Over the weights of the last step.
         weights_sha256: String,
+        /// Of the final validation; none where nothing is defined or held out.
         mean_dice: Option<f64>,
     },
     /// In order, after `step` complete steps, which the checkpoint holds.
     Stopped {
+        /// Complete steps.
         step: u64,
+        /// Of the whole run.
         steps: u64,
         /// None where the stop came before the first step and there is no run folder yet.
         run: Option<PathBuf>,

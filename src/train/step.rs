@@ -56,6 +56,7 @@ pub struct StepGradient {
 
 /// Where a step's samples come from.
 pub trait Supply {
+    /// Why samples could not be had.
     type Error;
 
     /// Samples by number, the same ones whenever it is asked.

@@ -12,7 +12,9 @@ use crate::volume::planes::Storage;
 /// Mean Dice of one foreground class over the validation cases that have it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassDice {
+    /// Label value; of regions their number.
     pub class: u16,
+    /// As the dataset calls it.
     pub name: String,
     /// `None` where no case has the class.
     pub dice: Option<f64>,
@@ -23,11 +25,13 @@ pub struct ClassDice {
 pub struct ValidationResult {
     /// Complete steps.
     pub step: u64,
+    /// By label value.
     pub classes: Vec<ClassDice>,
     /// Mean over classes; `None` where nothing is defined.
     pub mean_dice: Option<f64>,
     /// Cases looked at.
     pub cases: usize,
+    /// From the first case to the last.
     pub seconds: f64,
 }
 

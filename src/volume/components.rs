@@ -109,6 +109,7 @@ pub fn run_bytes([_, height, width]: [usize; 3]) -> u64 {
 /// What is known of the parts of one key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartsOfKey {
+    /// Parts that are not connected with each other.
     pub count: u64,
     /// Voxels of the largest part.
     pub largest: u64,

@@ -11,10 +11,24 @@ pub enum VolumeError {
         "{path}: {source}; check that the file and its folder exist, may be accessed and that the disk has room",
         path = path.display()
     )]
-    Io { path: PathBuf, source: io::Error },
+    Io {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The content (or what was asked of it) is not acceptable.
     #[error("{path}: {field}: {problem}; {cure}", path = path.display())]
-    Invalid { path: PathBuf, field: String, problem: String, cure: String },
+    Invalid {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What of the file is at fault, as in `pixdim`.
+        field: String,
+        /// What is wrong, for a person.
+        problem: String,
+        /// What to do about it.
+        cure: String,
+    },
 }
 
 impl VolumeError {

@@ -11,10 +11,15 @@ use super::write::Boxes;
 /// everywhere else.
 #[derive(Debug)]
 pub struct Framed<'a, T> {
+    /// The volume.
     pub planes: &'a Planes<T>,
+    /// Which of its channels.
     pub channel: usize,
+    /// Where the channel's first voxel comes to lie, z, y, x.
     pub start: [usize; 3],
+    /// Voxels of the whole, z, y, x.
     pub size: [usize; 3],
+    /// The value of all voxels around.
     pub outside: T,
 }
 

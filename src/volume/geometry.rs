@@ -14,9 +14,19 @@ pub struct Geometry {
 #[derive(Clone, Debug, PartialEq)]
 pub enum GridDifference {
     /// Voxels along x, y, z differ.
-    Size { a: [usize; 3], b: [usize; 3] },
+    Size {
+        /// Of the first grid.
+        a: [usize; 3],
+        /// Of the second grid.
+        b: [usize; 3],
+    },
     /// The largest distance between the same outer corner of the two grids, in mm and in voxels of the first.
-    Position { mm: f64, voxels: f64 },
+    Position {
+        /// Distance in mm.
+        mm: f64,
+        /// Distance in voxels of the first grid.
+        voxels: f64,
+    },
 }
 
 impl Geometry {

@@ -34,6 +34,7 @@ impl Mask {
         mask
     }
 
+    /// True where a voxel is in the set, `[z, y, x]`.
     pub fn to_array(&self) -> Array3<bool> {
         Array3::from_shape_fn(self.size, |(z, y, x)| self.contains(z, y, x))
     }
@@ -43,11 +44,13 @@ impl Mask {
         self.size
     }
 
+    /// Puts a voxel into the set. Outside of the volume is a panic.
     pub fn insert(&mut self, z: usize, y: usize, x: usize) {
         let row = self.row(z, y);
         self.bits[row + x / 64] |= 1 << (x % 64);
     }
 
+    /// Whether a voxel is in the set. Outside of the volume is a panic.
     pub fn contains(&self, z: usize, y: usize, x: usize) -> bool {
         self.bits[self.row(z, y) + x / 64] >> (x % 64) & 1 == 1
     }

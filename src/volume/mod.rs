@@ -56,7 +56,9 @@ pub struct Header {
 pub struct Image {
     /// `[z, y, x]`, after scl_slope and scl_inter.
     pub data: Array3<f32>,
+    /// Size and place of the RAS grid.
     pub geometry: Geometry,
+    /// The file's own grid.
     pub native: NativeGrid,
 }
 
@@ -65,7 +67,9 @@ pub struct Image {
 pub struct Labels {
     /// `[z, y, x]`.
     pub data: Array3<u16>,
+    /// Size and place of the RAS grid.
     pub geometry: Geometry,
+    /// The file's own grid.
     pub native: NativeGrid,
 }
 

@@ -14,9 +14,21 @@ const DEVIATION_FLOOR: f64 = 1e-8;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Normalisation {
     /// CT: clip to the dataset's foreground percentiles 0.5 and 99.5 (HU), subtract its mean, divide by its deviation.
-    Ct { low: f64, high: f64, mean: f64, deviation: f64 },
+    Ct {
+        /// Values below become this, HU.
+        low: f64,
+        /// Values above become this, HU.
+        high: f64,
+        /// Of the dataset's foreground, HU.
+        mean: f64,
+        /// Of the dataset's foreground, HU.
+        deviation: f64,
+    },
     /// Mean 0 and deviation 1 per image; on voxels inside `mask` alone where `nonzero`, the rest stays 0.
-    ZScore { nonzero: bool },
+    ZScore {
+        /// Whether voxels outside the region that is not 0 neither count nor change.
+        nonzero: bool,
+    },
 }
 
 impl Normalisation {
@@ -79,19 +91,28 @@ impl Normalisation {
 pub enum Intensity {
     /// Nothing.
     Kept,
+    /// CT: `(clip(x) - mean) / scale`.
     Clipped {
+        /// Values below become this.
         low: f64,
+        /// Values above become this.
         high: f64,
+        /// Taken away.
         mean: f64,
+        /// Divided by; never 0.
         scale: f64,
     },
+    /// Any other: `(x - mean) / deviation`.
     Scaled {
+        /// Of the image; taken away.
         mean: f64,
+        /// Of the image; divided by; never 0.
         deviation: f64,
     },
 }
 
 impl Intensity {
+    /// The normalised value of `value`.
     pub fn of(self, value: f32) -> f32 {
         match self {
             Self::Kept => value,

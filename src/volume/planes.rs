@@ -120,6 +120,7 @@ impl<T: Pod> Planes<T> {
         [z, y, x]
     }
 
+    /// Whether it lies in memory, and not in a scratch file.
     pub fn is_in_memory(&self) -> bool {
         matches!(self.place, Place::Memory { .. })
     }

@@ -34,13 +34,17 @@ pub enum Severity {
 /// One fault or warning and its cure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
+    /// Whether a training has to wait for it.
     pub severity: Severity,
     /// Empty where the fault is the dataset's.
     pub case: String,
     /// Relative to the dataset's folder.
     pub file: String,
+    /// What of the file is at fault, as in `pixdim` or `labels`.
     pub field: String,
+    /// What is wrong with it.
     pub problem: String,
+    /// What to do about it.
     pub cure: String,
 }
 

@@ -17,6 +17,7 @@ pub struct Room {
     pub free_disk_bytes: Option<u64>,
     /// Held while the largest case is prepared by itself.
     pub preparing_bytes: u64,
+    /// What a new process could take now.
     pub free_memory_bytes: Option<u64>,
     /// The case that needs most.
     #[serde(skip)]

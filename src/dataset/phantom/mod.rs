@@ -39,6 +39,7 @@ pub struct PhantomOptions {
     pub ct: bool,
     /// Foreground classes, 1 to [`MOST_CLASSES`].
     pub classes: usize,
+    /// The same seed gives the same bytes.
     pub seed: u64,
 }
 

@@ -40,6 +40,7 @@ pub struct PreparedImage {
 /// Where a prepared image was taken from: enough to restore a prediction to the input's own grid.
 #[derive(Clone, Debug)]
 pub struct Origin {
+    /// The file's own grid, that a label map is written on.
     pub native: NativeGrid,
     /// RAS grid before the crop, voxels z, y, x.
     pub size: [usize; 3],

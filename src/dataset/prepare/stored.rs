@@ -39,9 +39,11 @@ struct Channel {
 /// What a case's headers say before any voxel is read.
 #[derive(Clone, Debug)]
 pub struct Expected {
+    /// Of the first file.
     pub header: Header,
     /// Voxels in the file and, were nothing cropped, on the prepared grid, z, y, x.
     pub size: [usize; 3],
+    /// Voxels on the prepared grid, z, y, x.
     pub prepared: [usize; 3],
 }
 
@@ -152,6 +154,7 @@ fn read_channels(
 }
 
 impl StoredImage {
+    /// Channels of the image.
     pub fn channels(&self) -> usize {
         self.channels.len()
     }

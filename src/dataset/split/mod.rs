@@ -33,6 +33,7 @@ pub struct Split {
 /// More folds than patients, so that one would hold out nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooFewPatients {
+    /// Patients that there are, fewer than folds.
     pub patients: usize,
 }
 
@@ -46,6 +47,7 @@ pub struct Deal<'a> {
     /// What each case has of what shall be equally frequent in all folds, as its classes; none where that is left to
     /// chance.
     pub traits: Option<&'a [Vec<u16>]>,
+    /// Parts that the patients are dealt into.
     pub folds: usize,
     /// Of the shuffle; its lower 32 bits.
     pub seed: u64,

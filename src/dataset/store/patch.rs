@@ -53,6 +53,7 @@ impl StoredCase {
         Ok(Self { path, header, parts, classes, locations })
     }
 
+    /// The case's id.
     pub fn id(&self) -> &str {
         &self.header.id
     }
@@ -67,6 +68,7 @@ impl StoredCase {
         self.header.size
     }
 
+    /// Channels of its image.
     pub fn channels(&self) -> usize {
         self.header.channels
     }

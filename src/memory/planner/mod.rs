@@ -23,7 +23,9 @@ pub struct Room {
     pub budget: Option<u64>,
     /// Bytes that it holds before its network is made.
     pub program: u64,
+    /// Threads that compute; each has blocks of its own.
     pub threads: usize,
+    /// Instruction set of the inner loops, which decides the size of their blocks.
     pub isa: Isa,
 }
 

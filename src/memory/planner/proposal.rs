@@ -16,7 +16,9 @@ const FEWEST: usize = 8;
 /// A network and the levers with which it fits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
+    /// The run as it would be.
     pub resolved: Resolved,
+    /// Its levers, and the bytes of a step.
     pub fit: Fit,
     /// What is not as the configuration had it, and with it the result.
     pub changed: Option<Changed>,

@@ -26,18 +26,25 @@ pub use walk::{Part, Place};
 /// What a step's memory depends on.
 #[derive(Clone, Debug)]
 pub struct StepShape<'a> {
+    /// The network.
     pub plan: &'a NetworkPlan,
     /// Voxels, z, y, x.
     pub patch: [usize; 3],
     /// Voxels that are read for a patch before it is turned and scaled, z, y, x; zeros where samples are there already.
     pub source: [usize; 3],
+    /// Samples of a step.
     pub effective: usize,
     /// Samples in memory at once.
     pub micro: usize,
+    /// Type of what passes between layers.
     pub activations: Activations,
+    /// What is computed again in the backward pass.
     pub recompute: Recompute,
+    /// What it remembers of every parameter counts.
     pub optimizer: OptimizerName,
+    /// Threads that compute; each has blocks of its own.
     pub threads: usize,
+    /// Instruction set of the inner loops, which decides the size of their blocks.
     pub isa: Isa,
 }
 
@@ -57,6 +64,7 @@ pub struct StepBytes {
 }
 
 impl StepBytes {
+    /// Weights and pool, in bytes.
     pub fn total(&self) -> u64 {
         self.weights + self.pool
     }

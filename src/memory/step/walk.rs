@@ -25,10 +25,13 @@ pub enum Part {
 }
 
 impl Part {
+    /// How many there are.
     pub const COUNT: usize = 6;
+    /// In the order in which they are shown.
     pub const ALL: [Self; Self::COUNT] =
         [Self::Gradients, Self::Optimizer, Self::Activations, Self::Layer, Self::Scratch, Self::Patches];
 
+    /// For a person, as in `activations kept`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gradients => "gradients",
@@ -46,6 +49,7 @@ impl Part {
 pub struct Place {
     /// "forward", "backward", "again", "samples", "update".
     pub pass: &'static str,
+    /// As in `encoder.2.conv0`; empty where the pass is meant as a whole.
     pub layer: String,
 }
 

@@ -154,9 +154,11 @@ pub struct Affine<'a> {
 /// What one row of voxels is mapped by: `z = (x - mean) * scale + beta`, then LeakyReLU.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowMap {
+    /// Of the row's statistics; taken away first.
     pub mean: f32,
     /// `rstd * gamma`.
     pub scale: f32,
+    /// Added last.
     pub beta: f32,
     /// LeakyReLU's slope below zero.
     pub slope: f32,

@@ -14,6 +14,7 @@ unsafe impl<T: Send> Sync for SharedSlice<'_, T> {}
 unsafe impl<T: Send> Send for SharedSlice<'_, T> {}
 
 impl<'a, T> SharedSlice<'a, T> {
+    /// Of all of `slice`, which stays borrowed as long as this lives.
     pub fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), length: slice.len(), lifetime: PhantomData }
     }

@@ -34,6 +34,7 @@ table! {
 table! {
     /// Scaling about the patch's centre, one factor for all axes (not along the thin axis of a flat patch).
     ScaleConfig {
+        /// Of a sample.
         probability: f64 = 0.2,
         /// Of the field of view: above 1 structures become smaller.
         factor: Range = [0.7, 1.4],
@@ -42,13 +43,16 @@ table! {
 table! {
     /// Rotation and scaling, done together in one resampling.
     SpatialConfig {
+        /// Turned by an angle.
         rotation: RotationConfig = RotationConfig::default(),
+        /// Made larger or smaller.
         scale: ScaleConfig = ScaleConfig::default(),
     }
 }
 table! {
     /// Gaussian noise, one strength for all channels.
     NoiseConfig {
+        /// Of a sample.
         probability: f64 = 0.1,
         /// Standard deviation in units of the normalised image (nnU-Net names it a variance and uses it as this).
         sigma: Range = [0.0, 0.1],
@@ -57,6 +61,7 @@ table! {
 table! {
     /// Gaussian blur.
     BlurConfig {
+        /// Of a sample.
         probability: f64 = 0.2,
         /// Of each channel, once the sample is blurred.
         channel_probability: f64 = 0.5,
@@ -67,20 +72,25 @@ table! {
 table! {
     /// Every voxel times a factor, drawn per channel.
     BrightnessConfig {
+        /// Of a sample.
         probability: f64 = 0.15,
+        /// Of every voxel.
         factor: Range = [0.75, 1.25],
     }
 }
 table! {
     /// The distance from the channel's mean times a factor, drawn per channel, cut off at the old smallest and largest.
     ContrastConfig {
+        /// Of a sample.
         probability: f64 = 0.15,
+        /// Of the distance from the mean.
         factor: Range = [0.75, 1.25],
     }
 }
 table! {
     /// Sampled down to the nearest voxel and up again linearly.
     LowResolutionConfig {
+        /// Of a sample.
         probability: f64 = 0.25,
         /// Of each channel, once the sample is taken.
         channel_probability: f64 = 0.5,
@@ -91,7 +101,9 @@ table! {
 table! {
     /// The image's range to the power of gamma, drawn per channel, keeping mean and standard deviation.
     GammaConfig {
+        /// Of a sample.
         probability: f64 = 0.3,
+        /// The exponent.
         gamma: Range = [0.7, 1.5],
     }
 }
@@ -109,15 +121,23 @@ table! {
     AugmentConfig {
         /// `false` switches all off.
         enabled: bool = true,
+        /// Rotation and scaling.
         spatial: SpatialConfig = SpatialConfig::default(),
+        /// Gaussian noise.
         noise: NoiseConfig = NoiseConfig::default(),
+        /// Gaussian blur.
         blur: BlurConfig = BlurConfig::default(),
+        /// Brighter or darker.
         brightness: BrightnessConfig = BrightnessConfig::default(),
+        /// More or less contrast.
         contrast: ContrastConfig = ContrastConfig::default(),
+        /// Coarser, on the same grid.
         low_resolution: LowResolutionConfig = LowResolutionConfig::default(),
         /// Gamma of the negative image.
         gamma_inverted: GammaConfig = GammaConfig { probability: 0.1, ..GammaConfig::default() },
+        /// Gamma of the image as it is.
         gamma: GammaConfig = GammaConfig::default(),
+        /// Mirroring; last.
         mirror: MirrorConfig = MirrorConfig::default(),
     }
 }
@@ -126,8 +146,11 @@ table! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MirrorAxis {
+    /// Left and right.
     X,
+    /// Front and back.
     Y,
+    /// Feet and head.
     Z,
 }
 

@@ -26,14 +26,23 @@ use super::Sample;
 /// All that was drawn for one sample; `None` is a transform that leaves it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Drawn {
+    /// Rotation and scaling.
     pub spatial: Option<spatial::Params>,
+    /// Noise.
     pub noise: Option<noise::Params>,
+    /// Blur.
     pub blur: Option<blur::Params>,
+    /// Brightness.
     pub brightness: Option<brightness::Params>,
+    /// Contrast.
     pub contrast: Option<contrast::Params>,
+    /// Low resolution.
     pub low_resolution: Option<low_resolution::Params>,
+    /// Gamma of the negative image.
     pub gamma_inverted: Option<gamma::Params>,
+    /// Gamma.
     pub gamma: Option<gamma::Params>,
+    /// Axes that are mirrored; none is a draw, too.
     pub mirror: mirror::Params,
 }
 

@@ -13,6 +13,7 @@ use crate::volume::planes::Storage;
 /// Dice of one class of one held-out case, `None` where the class is neither in the prediction nor in the label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassDice {
+    /// Label value; of regions their number.
     pub class: u16,
     /// As predicted.
     pub plain: Option<f64>,
@@ -27,7 +28,9 @@ pub struct ClassDice {
 /// One held-out case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseDice {
+    /// The case's id.
     pub case: String,
+    /// By label value.
     pub classes: Vec<ClassDice>,
 }
 

@@ -73,6 +73,7 @@ fn first_channel(files: &[PathBuf], size: [usize; 3], crop: Bounds) -> Result<Ar
 
 /// Where a run's pictures come from.
 pub struct Source<'a> {
+    /// The finished run.
     pub run: &'a RunRecord,
     /// The dataset's folder.
     pub dataset: PathBuf,

@@ -15,7 +15,9 @@ pub use paint::COLOURS;
 
 /// Pictures for a page, or why there are none (a sentence).
 pub enum Pictures {
+    /// Cases, the worst first; empty where none was held out.
     Made(Vec<CasePictures>),
+    /// For a page: why there are none.
     LeftOut(String),
 }
 
@@ -23,8 +25,11 @@ pub enum Pictures {
 pub struct CasePictures {
     /// "worst", "median" or "best".
     pub role: &'static str,
+    /// The case's id, or its number.
     pub case: String,
+    /// Mean over its classes.
     pub dice: f64,
+    /// Axial, coronal, sagittal.
     pub planes: Vec<Plane>,
 }
 
@@ -38,6 +43,7 @@ pub struct Plane {
     pub size: [f64; 2],
     /// Voxels along the axis.
     pub of: usize,
+    /// In ascending order along the axis.
     pub slices: Vec<Slice>,
     /// The slice that shows most.
     pub first: usize,
@@ -47,16 +53,22 @@ pub struct Plane {
 pub struct Slice {
     /// Voxel along the axis, from 0.
     pub at: usize,
+    /// The first channel, opaque.
     pub grey: Vec<u8>,
+    /// Classes filled, the rest transparent.
     pub label: Vec<u8>,
+    /// Outlines of classes, the rest transparent.
     pub prediction: Vec<u8>,
 }
 
 /// A case to be shown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chosen {
+    /// `worst`, `median` or `best`; `the only` of one.
     pub role: &'static str,
+    /// The case's id.
     pub case: String,
+    /// Mean over its classes.
     pub dice: f64,
 }
 

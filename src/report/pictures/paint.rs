@@ -15,6 +15,7 @@ const PALETTE: [[u8; 3]; COLOURS] = [
     [255, 159, 67],
     [247, 127, 190],
 ];
+/// Classes that can be told apart by colour.
 pub const COLOURS: usize = 8;
 /// Opacity of a filled label, of 255.
 const FILL: u8 = 84;

@@ -12,6 +12,7 @@ use crate::ops::cpu::isa::Isa;
 pub struct Room {
     /// Held beside the first block, and given back before the second is taken.
     pub brief: Option<usize>,
+    /// Held together, each in bytes.
     pub blocks: Vec<usize>,
 }
 

@@ -9,8 +9,11 @@
 /// Sizes of a 3D convolution; triples are z, y, x; padding is `(kernel - 1) / 2`, rounded down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
+    /// Samples.
     pub batch: usize,
+    /// Channels read.
     pub in_channels: usize,
+    /// Channels written.
     pub out_channels: usize,
     /// Voxels of the input.
     pub size: [usize; 3],
@@ -31,14 +34,17 @@ impl ConvShape {
         self.kernel.iter().product()
     }
 
+    /// Voxels of an input channel.
     pub fn in_voxels(&self) -> usize {
         self.size.iter().product()
     }
 
+    /// Voxels of an output channel.
     pub fn out_voxels(&self) -> usize {
         self.out_size().iter().product()
     }
 
+    /// Weights of all pairs of channels.
     pub fn weights(&self) -> usize {
         self.out_channels * self.in_channels * self.taps()
     }

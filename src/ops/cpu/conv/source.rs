@@ -14,6 +14,7 @@ use crate::ops::cpu::shared::SharedSlice;
 pub struct Part<'a, E> {
     /// `[batch, channel, z, y, x]`.
     pub values: &'a [E],
+    /// How many.
     pub channels: usize,
     /// What is applied while reading, `[batch, channel]`; `None` reads the values as they are.
     pub maps: Option<&'a [RowMap]>,
@@ -24,6 +25,7 @@ pub struct Part<'a, E> {
 pub struct PartMut<'a, E> {
     /// `[batch, channel, z, y, x]`.
     pub values: &'a mut [E],
+    /// How many.
     pub channels: usize,
 }
 

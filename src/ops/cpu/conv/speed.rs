@@ -8,7 +8,9 @@ use crate::ops::cpu::isa::Isa;
 /// Seconds of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seconds {
+    /// Of the output.
     pub forward: f64,
+    /// Of the input's gradient.
     pub input_gradient: f64,
     /// Of weights and bias.
     pub weight_gradient: f64,

@@ -106,6 +106,7 @@ pub struct Map<L> {
 }
 
 impl<L: Lanes> Map<L> {
+    /// The same map in every lane.
     #[inline(always)]
     pub fn new(map: RowMap) -> Self {
         let (mean, scale) = (L::splat(map.mean), L::splat(map.scale));

@@ -27,6 +27,7 @@ static SPANS: Mutex<Spans> = Mutex::new(Spans::new(SYSTEM));
 pub struct Keep(());
 
 impl Keep {
+    /// One more holder; what it keeps goes when the last is dropped.
     #[allow(clippy::new_without_default, reason = "making one does something")]
     pub fn new() -> Self {
         KEEPERS.fetch_add(1, Ordering::Relaxed);

@@ -52,6 +52,7 @@ impl Rehearsal {
 }
 
 impl Block {
+    /// The size that was asked for.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
