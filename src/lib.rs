@@ -31,6 +31,9 @@ mod stack;
 pub mod train;
 pub mod volume;
 
+/// Said wherever results are shown.
+pub const RESEARCH_USE: &str = "For research use only; not a medical device.";
+
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -128,6 +128,7 @@ pub fn run(args: PredictArgs, global: &Global) -> anyhow::Result<Exit> {
                 if cases == 1 { "" } else { "s" },
                 options.output.display()
             ))?;
+            terminal::remind();
             Ok(Exit::Done)
         }
         Ok(record) => {

@@ -79,6 +79,11 @@ fn pictures(args: &ReportArgs, run: &RunRecord, output: &std::path::Path) -> Pic
     if !run.is_finished() {
         return Pictures::LeftOut("Pictures of held-out cases can be made when the run is finished.".to_owned());
     }
+    if run.summary.is_none() && !run.manifest.validation_cases.is_empty() {
+        let why = "Left out: validation/summary.json, which says which case is the worst, median and best, is missing.";
+        tracing::warn!("{}: validation/summary.json is missing; the page has no figures and no pictures", run.folder.display());
+        return Pictures::LeftOut(why.to_owned());
+    }
     let made = || -> anyhow::Result<Vec<report::CasePictures>> {
         let written = &run.experiment.data.dataset;
         let dataset = dataset_of(&run.folder, &run.manifest, written, args.data.as_deref())?;

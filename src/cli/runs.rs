@@ -52,6 +52,7 @@ pub fn run(args: &RunsArgs) -> anyhow::Result<Exit> {
         terminal::say(&format!("no run in {}", args.folder.display()))?;
     } else {
         terminal::say(&table(&rows))?;
+        terminal::remind();
     }
     Ok(Exit::Done)
 }

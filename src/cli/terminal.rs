@@ -20,6 +20,11 @@ pub fn say(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// What results are for, on stderr: stdout has the results alone.
+pub fn remind() {
+    tracing::info!("{}", voxfit::RESEARCH_USE);
+}
+
 /// Writes `value` as JSON to stdout.
 ///
 /// # Errors

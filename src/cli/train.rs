@@ -170,6 +170,7 @@ pub fn run(args: TrainArgs, global: &Global) -> anyhow::Result<Exit> {
         Outcome::Finished { weights_sha256, .. } => {
             terminal::say(&format!("run folder {}", options.run.display()))?;
             terminal::say(&format!("weights_sha256 {weights_sha256}"))?;
+            terminal::remind();
             Ok(Exit::Done)
         }
         Outcome::Stopped { step, steps, run } => {

@@ -17,6 +17,9 @@ pub const RESAMPLES: u64 = 10_000;
 /// Share of means that lie in an interval.
 pub const LEVEL: f64 = 0.95;
 
+/// Cases below which the bootstrap is known to promise too much.
+pub const FEW: usize = 20;
+
 /// From `low` to `high`; NaN (null in JSON) where fewer than two cases have a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {

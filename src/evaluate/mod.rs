@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::EvaluateError;
 pub use folders::{FolderOptions, GRID_TOLERANCE_VOXELS, evaluate_folders};
-pub use interval::{Interval, Intervals, LEVEL, RESAMPLES};
+pub use interval::{FEW, Interval, Intervals, LEVEL, RESAMPLES};
 pub use regions::region_figures;
 pub use summary::{CaseFigures, ClassMeans, ClassOfCase, LabelClass, Means, Summary, case_figures};
 

@@ -1,12 +1,9 @@
 //! A summary as CSV and as tables on the screen.
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::interval::{Interval, Intervals};
+use super::interval::{FEW, Interval, Intervals};
 use super::{CaseFigures, ClassFigures, Means, Summary};
 use crate::shown::{csv, line};
-
-/// Cases below which the bootstrap is known to promise too much.
-const FEW: usize = 20;
 
 /// Rows of cases on the screen, unless all are asked for.
 const ROWS: usize = 20;
@@ -117,6 +114,8 @@ impl Summary {
         if !self.without_prediction.is_empty() {
             text.push_str(&format!("\n{} label(s) without a prediction were left out.", self.without_prediction.len()));
         }
+        text.push('\n');
+        text.push_str(crate::RESEARCH_USE);
         text.push('\n');
         text
     }

@@ -224,7 +224,7 @@ impl UNet {
         weights_sha256(parameters.chain(buffers))
     }
 
-    /// A quick digest of the same numbers, which tells steps apart; see [`weights_digest`].
+    /// A quick digest of the same numbers, which tells steps apart; XXH64 in sixteen hexadecimal digits (`checksum.rs`).
     pub fn weights_digest(&self) -> String {
         let parameters = self.parameters.iter().map(|parameter| Hashed {
             name: &parameter.name,

@@ -321,7 +321,7 @@ impl<B: VolumeOps, C: CheckpointStrategy> VolumeOps for Autodiff<B, C> {
         }
     }
 
-    /// A plain number: the gradient through the statistics is part of [`NormAct`]'s.
+    /// A plain number: the gradient through the statistics is part of `NormAct`'s.
     fn volume_norm_statistics(input: FloatTensor<Self>, spec: NormSpec) -> FloatTensor<Self> {
         <Self as burn::backend::AutodiffBackend>::from_inner(B::volume_norm_statistics(input.into_primitive(), spec))
     }

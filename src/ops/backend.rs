@@ -69,7 +69,7 @@ pub trait VolumeOps: Backend {
         default::conv_parameter_gradient::<Self>(input, gradient, weight_sum, bias_sum, spec)
     }
 
-    /// A transposed convolution whose kernel is its stride; see [`super::upsample`].
+    /// A transposed convolution whose kernel is its stride; the way up of [`super::join`].
     fn volume_upsample(
         input: FloatTensor<Self>,
         map: FloatTensor<Self>,

@@ -17,6 +17,9 @@ const MAX_FILE: u64 = 256 << 20;
 /// `predict.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// [`crate::RESEARCH_USE`]: the file goes with label maps wherever they go.
+    #[serde(default)]
+    pub notice: String,
     /// Version of the program.
     pub voxfit: String,
     /// Commit that it was built from, `unknown` without one.

@@ -3,7 +3,7 @@ use super::chart::{Chart, Series, colour};
 use super::figures::figure;
 use super::html::{self, escape};
 use super::memory::mib;
-use super::page::RESEARCH;
+use super::page::research;
 use super::record::RunRecord;
 use super::words;
 use crate::network::plan::Kind;
@@ -13,8 +13,9 @@ use crate::xyz;
 pub fn comparison(runs: &[RunRecord]) -> String {
     let title = format!("{} runs", runs.len());
     let mut body = format!(
-        "<header>\n<p class=\"soft\">voxfit report</p>\n<h1>{title}</h1>\n{RESEARCH}</header>\n<main>\n<section id=\"runs\">\n\
+        "<header>\n<p class=\"soft\">voxfit report</p>\n<h1>{title}</h1>\n{}</header>\n<main>\n<section id=\"runs\">\n\
          <h2>Side by side</h2>\n{}{}</section>\n",
+        research(),
         table(runs),
         spread(runs),
     );
@@ -56,7 +57,7 @@ pub fn comparison(runs: &[RunRecord]) -> String {
     }
     body += "</div>\n</section>\n";
     body += &format!("<section id=\"norms\">\n<h2>Batch and norm</h2>\n{}</section>\n", decisions(runs));
-    body += &format!("</main>\n<footer>{RESEARCH}</footer>");
+    body += &format!("</main>\n<footer>{}</footer>", research());
     html::document(&format!("{title} · voxfit"), None, &body)
 }
 

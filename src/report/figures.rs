@@ -1,6 +1,6 @@
 //! Dice, HD95 and NSD of held-out cases, worst first.
 use super::html::{escape, table};
-use crate::evaluate::{CaseFigures, Summary};
+use crate::evaluate::{CaseFigures, FEW, Interval, Intervals, Means, Summary};
 
 /// Rows of the longest table; `validation/summary.json` has all.
 const ROWS: usize = 400;
@@ -11,27 +11,25 @@ pub fn section(summary: &Summary) -> String {
     let mut by_class: Vec<_> = classes.iter().collect();
     by_class.sort_by(|a, b| order(a.mean.dice, b.mean.dice));
     let mean = &summary.foreground_mean;
-    let rows = by_class.iter().map(|class| {
-        let [dice, hd95, nsd] = [class.mean.dice, class.mean.hd95, class.mean.nsd];
+    let row = |name: String, mean: &Means, intervals: &Option<Intervals>, cases: usize| {
+        let between = |of: fn(&Intervals) -> Interval, digits| between(intervals.as_ref().map(of), digits);
         vec![
-            escape(&class.class.title()),
-            figure(dice),
-            bar(dice),
-            millimetres(hd95),
-            figure(nsd),
-            class.cases.to_string(),
+            name,
+            figure(mean.dice),
+            between(|all| all.dice, 3),
+            bar(mean.dice),
+            millimetres(mean.hd95),
+            between(|all| all.hd95, 1),
+            figure(mean.nsd),
+            between(|all| all.nsd, 3),
+            cases.to_string(),
         ]
-    });
-    let last = vec![
-        "<strong>mean</strong>".to_owned(),
-        figure(mean.dice),
-        bar(mean.dice),
-        millimetres(mean.hd95),
-        figure(mean.nsd),
-        summary.cases.len().to_string(),
-    ];
-    let header = ["class", "Dice", "", "HD95, mm", "NSD", "cases"];
+    };
+    let rows = by_class.iter().map(|of| row(escape(&of.class.title()), &of.mean, &of.interval, of.cases));
+    let last = row("<strong>mean</strong>".to_owned(), mean, &summary.foreground_interval, summary.cases.len());
+    let header = ["class", "Dice", "95 %", "", "HD95, mm", "95 %", "NSD", "95 %", "cases"];
     let mut text = format!("<h3>By class</h3>\n{}", table(&header, 1, rows.chain(std::iter::once(last))));
+    text += &about_intervals(summary);
 
     let mut cases: Vec<&CaseFigures> = summary.cases.iter().collect();
     cases.sort_by(|a, b| order(a.mean_dice(), b.mean_dice()));
@@ -77,10 +75,12 @@ pub fn section(summary: &Summary) -> String {
             figure(figures.nsd),
             format!("{:.2}", figures.volume_prediction),
             format!("{:.2}", figures.volume_label),
+            figures.components_prediction.to_string(),
+            figures.components_label.to_string(),
         ]
     });
     text += "<details><summary>Every class of every case, worst first</summary>\n";
-    let header = ["case", "class", "Dice", "HD95, mm", "NSD", "mL predicted", "mL label"];
+    let header = ["case", "class", "Dice", "HD95, mm", "NSD", "mL predicted", "mL label", "parts predicted", "parts label"];
     text += &table(&header, 2, rows);
     text += &cut(all);
     text += "</details>\n";
@@ -96,6 +96,31 @@ pub fn section(summary: &Summary) -> String {
          surface within {tolerance} mm, 1 is best.{undefined}</p>\n"
     );
     text
+}
+
+/// What the intervals are, and how far they can be trusted.
+fn about_intervals(summary: &Summary) -> String {
+    if summary.foreground_interval.is_none() {
+        // A run of a version that took none.
+        return String::new();
+    }
+    let few = match summary.cases.len() {
+        0 | 1 => " Of one case there is none.".to_owned(),
+        cases if cases < FEW => format!(" <strong>With {cases} cases, fewer than {FEW}, they are too narrow.</strong>"),
+        _ => String::new(),
+    };
+    format!(
+        "<p class=\"soft\">95 %: where the means of as many cases drawn from these at random lie (percentile bootstrap).{few}</p>\n"
+    )
+}
+
+fn between(interval: Option<Interval>, digits: usize) -> String {
+    match interval {
+        Some(Interval { low, high }) if low.is_finite() && high.is_finite() => {
+            format!("{low:.digits$} to {high:.digits$}")
+        }
+        _ => "–".to_owned(),
+    }
 }
 
 fn cut(all: usize) -> String {

@@ -84,7 +84,7 @@ pub fn section(run: &RunRecord) -> String {
 
 fn levers(run: &RunRecord) -> String {
     let again = match run.experiment.memory.recompute.value() {
-        Some(crate::config::Recompute::Blocks) => "the insides of blocks are computed again in the backward pass",
+        Some(how) if how.blocks() => "the insides of blocks are computed again in the backward pass",
         _ => "nothing beyond norms is computed again",
     };
     let micro = run.manifest.micro_batch;

@@ -1,7 +1,7 @@
 //! Pages about runs: one HTML file that needs nothing beside itself, a table of many runs, and scalars for TensorBoard.
 //!
 //! All of it is read from run folders ([`RunRecord`]), so that a page can be made at any time, of a run that is still going
-//! on too. What is read may hold anything: it reaches a page through [`html::escape`] alone, and the page's own policy
+//! on too. What is read may hold anything: it reaches a page through `html::escape` alone, and the page's own policy
 //! (`Content-Security-Policy`) lets a browser run and load nothing but what voxfit wrote into it.
 mod chart;
 mod comparison;
@@ -11,8 +11,10 @@ mod list;
 mod memory;
 mod metrics;
 mod page;
+mod parts;
 pub mod pictures;
 mod record;
+mod stages;
 pub mod tensorboard;
 mod words;
 

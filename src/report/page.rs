@@ -5,20 +5,23 @@ use super::html::{self, escape};
 use super::memory::{self, mib};
 use super::pictures::{self, Pictures};
 use super::record::{RunRecord, State};
-use super::words;
+use super::{parts, stages, words};
 
 /// After how many seconds a browser looks again at the page of a run that goes on.
 const REFRESH: u32 = 30;
 
-/// Said wherever results are shown.
-pub const RESEARCH: &str = "<p class=\"research\">For research use only; not a medical device.</p>\n";
+/// [`crate::RESEARCH_USE`], on a page.
+pub fn research() -> String {
+    format!("<p class=\"research\">{}</p>\n", crate::RESEARCH_USE)
+}
 
 /// HTML of one run. `live`: the page is written anew while the run goes on, so that a browser should look again.
 pub fn page(run: &RunRecord, pictures: &Pictures, live: bool) -> String {
     let finished = run.is_finished();
     let mut body = format!(
-        "<header>\n<p class=\"soft\">voxfit report</p>\n<h1>{}</h1>\n{RESEARCH}{}</header>\n<main>\n",
+        "<header>\n<p class=\"soft\">voxfit report</p>\n<h1>{}</h1>\n{}{}</header>\n<main>\n",
         escape(&run.name),
+        research(),
         progress(run, live),
     );
     if let Pictures::Made(made) = pictures
@@ -45,17 +48,28 @@ pub fn page(run: &RunRecord, pictures: &Pictures, live: bool) -> String {
         };
         match &run.summary {
             Some(summary) => format!("{mark}{}", figures::section(summary)),
-            None if finished => "<p>No case was held out, so there are none.</p>\n".to_owned(),
+            None if finished && run.manifest.validation_cases.is_empty() => {
+                "<p>No case was held out, so there are none.</p>\n".to_owned()
+            }
+            None if finished => format!(
+                "<p>They are not there: validation/summary.json, which had those of {}, is missing.</p>\n",
+                words::count(run.manifest.validation_cases.len(), "held-out case")
+            ),
             None => format!("{mark}<p>They come with the final validation, over all held-out cases.</p>\n"),
         }
     });
+    if let Some(findings) = &run.postprocessing {
+        section("parts", "Stray parts", parts::section(findings, &run.plan));
+    }
     section("pictures", "Pictures", pictures::section(pictures, &run.plan));
+    section("plan", "The plan, stage by stage", stages::section(&run.plan));
     section("memory", "Memory", memory::section(run));
     section("decisions", "Batch and norm", words::decisions(run));
     section("repeat", "How to repeat it", words::repeat(run));
     body += &format!(
-        "<details><summary>Configuration, every value</summary>\n<pre>{}</pre>\n</details>\n</main>\n<footer>{RESEARCH}</footer>",
-        html::escape_lines(&run.config)
+        "<details><summary>Configuration, every value</summary>\n<pre>{}</pre>\n</details>\n</main>\n<footer>{}</footer>",
+        html::escape_lines(&run.config),
+        research(),
     );
     let refresh = (live && !finished).then_some(REFRESH);
     html::document(&format!("{} · voxfit", run.name), refresh, &body)

@@ -7,10 +7,11 @@ use super::{Metrics, ReportError};
 use crate::config::Experiment;
 use crate::evaluate::Summary;
 use crate::files::read_at_most;
+use crate::predict::postprocess::{self, Findings};
 use crate::stack::with_room;
-use crate::train::{LoadedRun, Manifest, is_running, load_run};
+use crate::train::{LoadedRun, Manifest, TrainError, is_running, load_run};
 
-/// Bytes of `manifest.json` and `summary.json`; a dataset of 100 000 cases has less.
+/// Bytes of `manifest.json` and of each file in `validation`; a dataset of 100 000 cases has less.
 const MAX_JSON: u64 = 64 << 20;
 /// Bytes of a configuration.
 const MAX_CONFIG: u64 = 64 << 10;
@@ -56,6 +57,8 @@ pub struct RunRecord {
     pub metrics: Metrics,
     /// Figures of the final validation.
     pub summary: Option<Summary>,
+    /// Whether keeping the largest parts alone raises Dice; none before the final validation, and of older versions.
+    pub postprocessing: Option<Findings>,
 }
 
 impl RunRecord {
@@ -68,10 +71,15 @@ impl RunRecord {
                 if folder.exists() { "no run folder, since there is no manifest.json" } else { "no such folder" };
             return Err(ReportError::run(folder, problem, "give the run folder of a training"));
         }
-        let manifest = json(&path)?;
-        let plan = load_run(folder)?;
+        let manifest: Manifest = json(&path, None)?;
+        // Where the run is of another version, a backup would not help.
+        let version = Some(manifest.voxfit.as_str());
+        let plan = load_run(folder).map_err(|error| match error {
+            TrainError::Run { path, problem, .. } if of_another_version(version) => damaged(&path, problem, version),
+            other => other.into(),
+        })?;
         let path = folder.join("config.toml");
-        let damaged = |problem: String| damaged(&path, problem);
+        let damaged = |problem: String| damaged(&path, problem, version);
         let bytes = read_at_most(&path, MAX_CONFIG).map_err(|error| damaged(error.to_string()))?;
         let config = String::from_utf8(bytes).map_err(|_| damaged("not UTF-8 text".into()))?;
         let experiment = with_room(config.len(), || toml::from_str::<Experiment>(&config))
@@ -79,9 +87,10 @@ impl RunRecord {
             .map_err(|error| damaged(error.message().to_owned()))?;
         let path = folder.join("metrics.jsonl");
         let metrics = Metrics::read(&path).map_err(|source| ReportError::Io { path, source })?;
-        let path = folder.join("validation/summary.json");
-        let summary = if path.is_file() { Some(json(&path)?) } else { None };
-        Ok(Self { folder: folder.to_owned(), name: name(folder), manifest, plan, experiment, config, metrics, summary })
+        let summary = json_if_there(&folder.join("validation/summary.json"), version)?;
+        let postprocessing = json_if_there(&folder.join(postprocess::FILE), version)?;
+        let (folder, name) = (folder.to_owned(), name(folder));
+        Ok(Self { folder, name, manifest, plan, experiment, config, metrics, summary, postprocessing })
     }
 
     /// Whether the weights of the last step are there.
@@ -134,6 +143,9 @@ impl RunRecord {
             summary.cases.iter_mut().for_each(|case| hide(&mut case.case));
             summary.worst_case.iter_mut().for_each(hide);
         }
+        if let Some(findings) = &mut self.postprocessing {
+            findings.cases.iter_mut().for_each(|case| hide(&mut case.case));
+        }
         manifest.anonymous_cases = true;
         self
     }
@@ -179,11 +191,38 @@ pub fn runs_in(folder: &Path) -> Result<Vec<RunRecord>, ReportError> {
     }
 }
 
-fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ReportError> {
-    let bytes = read_at_most(path, MAX_JSON).map_err(|error| damaged(path, error.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|error| damaged(path, error.to_string()))
+/// Of a run that `version` made, where that is known.
+fn json<T: serde::de::DeserializeOwned>(path: &Path, version: Option<&str>) -> Result<T, ReportError> {
+    let bytes = read_at_most(path, MAX_JSON).map_err(|error| damaged(path, error.to_string(), version))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        // A manifest that another version wrote may lack what this one wants, and still say who wrote it.
+        let said = || serde_json::from_slice::<Writer>(&bytes).ok().and_then(|writer| writer.voxfit);
+        damaged(path, error.to_string(), version.map(str::to_owned).or_else(said).as_deref())
+    })
 }
 
-fn damaged(path: &Path, problem: String) -> ReportError {
-    ReportError::run(path, problem, "restore the file from a backup, or train again")
+fn json_if_there<T: serde::de::DeserializeOwned>(path: &Path, version: Option<&str>) -> Result<Option<T>, ReportError> {
+    if path.exists() { json(path, version).map(Some) } else { Ok(None) }
+}
+
+/// Who wrote a manifest.
+#[derive(serde::Deserialize)]
+struct Writer {
+    voxfit: Option<String>,
+}
+
+fn of_another_version(version: Option<&str>) -> bool {
+    version.is_some_and(|version| version != crate::VERSION)
+}
+
+fn damaged(path: &Path, problem: String, version: Option<&str>) -> ReportError {
+    let cure = match version {
+        Some(version) if of_another_version(Some(version)) => format!(
+            "the run is of voxfit {} and this is {}: look at it with that version",
+            crate::shown::short(version, 40),
+            crate::VERSION
+        ),
+        _ => "restore the file from a backup, or train again".to_owned(),
+    };
+    ReportError::run(path, problem, cure)
 }

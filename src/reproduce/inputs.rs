@@ -17,7 +17,7 @@ pub(super) fn find(record: &Record, config: &Config, given: Option<&Path>) -> Re
 /// The same of the run in `folder`, whose configuration has the dataset `written` so.
 ///
 /// # Errors
-/// As [`find`].
+/// No folder where the records lead.
 pub fn dataset_of(
     folder: &Path,
     manifest: &Manifest,

@@ -47,7 +47,7 @@ pub struct Manifest {
     pub dataset_name: String,
     /// Of the configuration in what can change the weights.
     pub config_sha256: String,
-    /// Of descriptions and volumes ([`crate::dataset::digest`]).
+    /// Of descriptions and volumes ([`Dataset::digest`](crate::dataset::Dataset::digest)).
     pub data_sha256: String,
     /// Of the ids of held-out cases and those trained on.
     pub split_sha256: String,

@@ -4,7 +4,7 @@
 //! Dice the mean over all their (sample, class) pairs. Both are sums over samples once the divisors are known, and the
 //! divisors come from the labels alone; so each micro-batch adds its share of the gradient, and the sum is that of the
 //! whole, with nothing to weight afterwards and no matter whether the micro-batch divides N. Where there is one Dice over
-//! the whole effective batch, its sums come from a forward pass of their own ([`super::totals`]).
+//! the whole effective batch, its sums come from a forward pass of their own (`totals.rs`).
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Which cases are trained on and which are held out.
 //!
-//! Cases are dealt into folds by nnU-Net's own shuffled k-fold ([`kfold`]), so that figures can be held against nnU-Net's;
-//! by what classes they have ([`stratified`]); or as a file says ([`file`]). Where cases are known to be of one patient
-//! ([`patients`]), all of them lie in one fold.
+//! Cases are dealt into folds by nnU-Net's own shuffled k-fold (`kfold.rs`), so that figures can be held against
+//! nnU-Net's; by what classes they have ([`SplitBy::Stratified`](crate::config::SplitBy::Stratified)); or as a file says
+//! ([`SplitFile`]). Where cases are known to be of one patient (`patients.rs`), all of them lie in one fold.
 mod balanced;
 mod file;
 mod kfold;

@@ -3,7 +3,7 @@ use half::{bf16, f16};
 
 use super::isa::{Isa, Kernel, LANES, Lanes, PortableLanes, dispatch, isa};
 
-/// A stored number: `f32`, [`bf16`] or [`f16`]. Rounding is to nearest, ties to even.
+/// A stored number: `f32`, [`bf16`] or [`struct@f16`]. Rounding is to nearest, ties to even.
 pub trait Element: bytemuck::Pod + Send + Sync + std::fmt::Debug {
     /// The name in configurations: `f32`, `bf16`, `f16`.
     const NAME: &'static str;

@@ -1,7 +1,7 @@
 //! 3D convolution on the processor: kernels 1 and 3 wide with stride 1 and 2, and 2 wide with stride 2; forward and both
 //! gradients.
 //!
-//! Values are stored in f32, bf16 or f16; f32 and f16 are multiplied in f32, bf16 in pairs ([`operands`]); all sums are in
+//! Values are stored in f32, bf16 or f16; f32 and f16 are multiplied in f32, bf16 in pairs (`operands.rs`); all sums are in
 //! f32. Every sum has one order, fixed by the shapes of one sample: threads, instruction set and micro-batch change no bit.
 mod block;
 mod gather;
