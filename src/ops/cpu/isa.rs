@@ -9,7 +9,7 @@ mod x86;
 
 use std::sync::OnceLock;
 
-pub use lanes::{LANES, Lanes, PortableLanes, fused};
+pub use lanes::{HAS_FUSED, LANES, Lanes, PortableLanes, fused};
 
 /// Instruction sets, lowest first; a higher one contains the lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -93,6 +93,9 @@ fn zip(a: PortableLanes, b: PortableLanes, f: impl Fn(f32, f32) -> f32) -> Porta
     PortableLanes(std::array::from_fn(|i| f(a.0[i], b.0[i])))
 }
 
+/// Whether the compiler's target has an instruction for `a * b + c` rounded once.
+pub const HAS_FUSED: bool = cfg!(any(target_feature = "fma", not(target_arch = "x86_64")));
+
 /// `a * b + c` rounded once.
 ///
 /// Where the compiler's target has no instruction for it, as x86 by default, `f32::mul_add` is a function call for every
@@ -101,7 +104,7 @@ fn zip(a: PortableLanes, b: PortableLanes, f: impl Fn(f32, f32) -> f32) -> Porta
 /// proved algorithms using rounding to odd, IEEE Transactions on Computers 57, 2008).
 #[inline(always)]
 pub fn fused(a: f32, b: f32, c: f32) -> f32 {
-    if cfg!(any(target_feature = "fma", not(target_arch = "x86_64"))) {
+    if HAS_FUSED {
         return a.mul_add(b, c);
     }
     let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));

@@ -15,7 +15,7 @@ mod avx512bf16;
 
 use super::operands::Operands;
 pub use crate::ops::cpu::isa::LANES;
-use crate::ops::cpu::isa::{Isa, fused};
+use crate::ops::cpu::isa::{HAS_FUSED, Isa, fused};
 
 /// Result channels per gather tile.
 pub const ROWS: usize = 8;
@@ -87,7 +87,8 @@ pub unsafe fn gather(isa: Isa, operands: Operands, vectors: usize, tile: GatherT
             (Isa::Avx512 | Isa::Avx512Bf16, _) => avx512::gather::<3>(tile),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, _) => avx2::gather(vectors, tile),
-            (_, _) => gather_portable(vectors, tile),
+            (_, _) if operands == Operands::Single => gather_portable::<false>(vectors, tile),
+            (_, _) => gather_portable::<true>(vectors, tile),
         }
     }
 }
@@ -115,14 +116,22 @@ pub unsafe fn outer(isa: Isa, operands: Operands, vectors: usize, tile: OuterTil
             (Isa::Avx2, Operands::Single, _) => avx2::outer::<false>(vectors, tile),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, _, _) => avx2::outer::<true>(vectors, tile),
-            (_, _, _) => outer_portable(operands != Operands::Single, vectors, tile),
+            (_, Operands::Single, _) => outer_portable::<false>(vectors, tile),
+            (_, _, _) => outer_portable::<true>(vectors, tile),
         }
     }
 }
 
+/// `a * b + c` rounded once. Of bf16 operands the product is exact in f32 (from 2^-126 on), so that no more than rounding
+/// the sum is left to do.
+#[inline(always)]
+fn multiply_add<const BF16: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if BF16 && !HAS_FUSED { a * b + c } else { fused(a, b, c) }
+}
+
 /// # Safety
 /// As [`gather`].
-unsafe fn gather_portable(vectors: usize, tile: GatherTile<'_>) {
+unsafe fn gather_portable<const BF16: bool>(vectors: usize, tile: GatherTile<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         for vector in 0..vectors {
@@ -136,7 +145,7 @@ unsafe fn gather_portable(vectors: usize, tile: GatherTile<'_>) {
                         let values = *source.offset(tap).cast::<[f32; LANES]>();
                         let w = *weight;
                         for lane in 0..LANES {
-                            sum[lane] = fused(w, values[lane], sum[lane]);
+                            sum[lane] = multiply_add::<BF16>(w, values[lane], sum[lane]);
                         }
                         weight = weight.add(ROWS);
                     }
@@ -147,11 +156,11 @@ unsafe fn gather_portable(vectors: usize, tile: GatherTile<'_>) {
     }
 }
 
-/// With `swapped`, the second position of each pair comes first.
+/// Of bf16 operands the second position of each pair comes first.
 ///
 /// # Safety
 /// As [`outer`].
-unsafe fn outer_portable(swapped: bool, vectors: usize, tile: OuterTile<'_>) {
+unsafe fn outer_portable<const BF16: bool>(vectors: usize, tile: OuterTile<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         for (base, &at) in tile.bases.iter().enumerate() {
@@ -161,12 +170,12 @@ unsafe fn outer_portable(swapped: bool, vectors: usize, tile: OuterTile<'_>) {
                     let mut sum = [0.0f32; LANES];
                     for plane in 0..tile.planes {
                         for step in 0..tile.steps {
-                            let step = step ^ usize::from(swapped);
+                            let step = step ^ usize::from(BF16);
                             let gradient = tile.gradient.add(plane * tile.gradient_plane + step * vectors * LANES);
                             let gradient = *gradient.add(vector * LANES).cast::<[f32; LANES]>();
                             let value = *source.add(plane * tile.source_plane + step);
                             for lane in 0..LANES {
-                                sum[lane] = fused(gradient[lane], value, sum[lane]);
+                                sum[lane] = multiply_add::<BF16>(gradient[lane], value, sum[lane]);
                             }
                         }
                     }
