@@ -156,6 +156,7 @@ fn record(
     postprocessing: &Postprocessing,
 ) -> Record {
     Record {
+        notice: crate::RESEARCH_USE.to_owned(),
         voxfit: crate::VERSION.to_owned(),
         git_revision: env!("VOXFIT_GIT_REVISION").to_owned(),
         run: options.run.clone(),

@@ -203,6 +203,7 @@ mod tests {
 
     fn record() -> Record {
         Record {
+            notice: crate::RESEARCH_USE.into(),
             voxfit: "1".into(),
             git_revision: "a".into(),
             run: "run".into(),
