@@ -81,7 +81,10 @@ fn pictures(args: &ReportArgs, run: &RunRecord, output: &std::path::Path) -> Pic
     }
     if run.summary.is_none() && !run.manifest.validation_cases.is_empty() {
         let why = "Left out: validation/summary.json, which says which case is the worst, median and best, is missing.";
-        tracing::warn!("{}: validation/summary.json is missing; the page has no figures and no pictures", run.folder.display());
+        tracing::warn!(
+            "{}: validation/summary.json is missing; the page has no figures and no pictures",
+            run.folder.display()
+        );
         return Pictures::LeftOut(why.to_owned());
     }
     let made = || -> anyhow::Result<Vec<report::CasePictures>> {

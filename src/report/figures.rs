@@ -80,7 +80,8 @@ pub fn section(summary: &Summary) -> String {
         ]
     });
     text += "<details><summary>Every class of every case, worst first</summary>\n";
-    let header = ["case", "class", "Dice", "HD95, mm", "NSD", "mL predicted", "mL label", "parts predicted", "parts label"];
+    let header =
+        ["case", "class", "Dice", "HD95, mm", "NSD", "mL predicted", "mL label", "parts predicted", "parts label"];
     text += &table(&header, 2, rows);
     text += &cut(all);
     text += "</details>\n";

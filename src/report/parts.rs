@@ -18,7 +18,8 @@ pub fn section(findings: &Findings, plan: &LoadedRun) -> String {
     let rule = &decision.rule;
     let kept = match (rule.foreground, rule.classes.is_empty()) {
         _ if findings.on_training_cases => {
-            "Validation was on training cases, which shows nothing: <strong>label maps stay as they are</strong>.".to_owned()
+            "Validation was on training cases, which shows nothing: <strong>label maps stay as they are</strong>."
+                .to_owned()
         }
         (false, true) => {
             "No choice raised the mean Dice of held-out cases: <strong>label maps stay as they are</strong>.".to_owned()
