@@ -54,7 +54,7 @@ fn write(folder: &TempDir, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "phantom",
     "check",
     "plan",
@@ -70,6 +70,7 @@ const VERBS: [&str; 15] = [
     "runs",
     "devices",
     "clean",
+    "schema",
 ];
 
 #[test]

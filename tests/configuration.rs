@@ -424,3 +424,30 @@ proptest! {
         }
     }
 }
+
+/// As people paste them.
+#[test]
+fn paths_of_windows_are_taken_or_explained() {
+    let dataset =
+        |text: &str| Config::parse(text, Path::new("dir/experiment.toml"), &[]).and_then(|config| config.dataset());
+    // In double quotes `\d` is no character, and `\t` is a tab.
+    for text in ["[data]\ndataset = \"C:\\data\\set\"", "[data]\ndataset = \"C:\\temp\""] {
+        let message = dataset(text).unwrap_err().to_string();
+        assert!(message.contains("single quotes") && message.contains(r"'C:\data\set'"), "{message}");
+    }
+    for text in [
+        r"data.dataset = 'C:\data\set'",
+        r#"data.dataset = "C:\\data\\set""#,
+        "data.dataset = 'D:/data'",
+        r"data.dataset = '\\server\share\set'",
+    ] {
+        let taken = dataset(text);
+        if cfg!(windows) {
+            taken.unwrap();
+        } else {
+            let message = taken.unwrap_err().to_string();
+            assert!(message.contains("a path of Windows") && message.contains("--data"), "{message}");
+        }
+    }
+    assert_eq!(dataset("data.dataset = 'my data/Zähne'").unwrap(), Path::new("dir/my data/Zähne"));
+}

@@ -18,6 +18,7 @@ mod predict;
 mod report;
 mod reproduce;
 mod runs;
+mod schema;
 mod screen;
 pub mod terminal;
 mod train;
@@ -112,6 +113,7 @@ enum Verb {
     Runs(runs::RunsArgs),
     Devices(devices::DevicesArgs),
     Clean(clean::CleanArgs),
+    Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -139,6 +141,7 @@ pub fn run() -> Exit {
         Verb::Runs(args) => runs::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Clean(args) => clean::run(&args),
+        Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => completions::run(&args, Cli::command()),
     };
     interrupt::wait_for_the_end();

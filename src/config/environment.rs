@@ -1,4 +1,6 @@
 //! `${NAME}` in paths.
+use std::path::PathBuf;
+
 use super::ConfigError;
 use crate::shown;
 
@@ -49,13 +51,57 @@ pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<S
     Ok(expanded)
 }
 
+/// `written`, a path with its variables put in; refuses what was meant as a Windows path and is none.
+///
+/// # Errors
+/// A control character, as the tab that TOML makes of `"C:\temp"`; on other systems than Windows a path of Windows.
+pub(super) fn checked(written: &str, path: String) -> Result<PathBuf, ConfigError> {
+    let refused = |problem: &str, cure: &str| {
+        Err(ConfigError::Environment { text: shortened(written), problem: problem.into(), cure: cure.into() })
+    };
+    if path.contains(|character: char| character.is_control()) {
+        return refused(
+            "a path with a line break or another control character in it, which TOML makes of some letters after a `\\`",
+            "write a path with backslashes in single quotes, as in dataset = 'C:\\data\\set'",
+        );
+    }
+    if cfg!(not(windows)) && is_of_windows(&path) {
+        return refused(
+            "a path of Windows, and this is another system",
+            "write where the folder is here, or pass --data DIR",
+        );
+    }
+    Ok(path.into())
+}
+
+/// `C:\...`, `C:/...` or `\\server\share`.
+fn is_of_windows(path: &str) -> bool {
+    let drive = |bytes: &[u8]| matches!(bytes, [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic());
+    drive(path.as_bytes()) || path.starts_with(r"\\")
+}
+
 fn shortened(text: &str) -> String {
     shown::line(&shown::short(text, 80))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::expand;
+    use super::{checked, expand, is_of_windows};
+
+    #[test]
+    fn a_path_of_windows_is_known_by_its_look() {
+        for path in [r"C:\data", "D:/data", r"\\server\share\data"] {
+            assert!(is_of_windows(path), "{path}");
+            let taken = checked(path, path.to_owned());
+            assert_eq!(taken.is_ok(), cfg!(windows), "{path}");
+        }
+        for path in ["data", "/data", "../a b/ü", "a:b/c", "C:", r"a\b"] {
+            assert!(!is_of_windows(path), "{path}");
+            assert_eq!(checked(path, path.to_owned()).unwrap(), std::path::Path::new(path));
+        }
+        // What TOML makes of "C:\temp".
+        assert!(checked("C:\temp", "C:\temp".into()).unwrap_err().to_string().contains("single quotes"));
+    }
 
     #[test]
     fn names_are_replaced_or_refused() {

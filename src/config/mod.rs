@@ -24,6 +24,7 @@ pub use experiment::{
     Activations, Batch, Data, Experiment, Fold, Memory, Network, NormName, OnBadCase, OptimizerName, Precision,
     Recompute, Sampling, Train,
 };
+pub use keys::{reference, schema};
 pub use norm::NormDecision;
 pub use parse::{Config, Override};
 pub use resolve::{Resolved, resolve};

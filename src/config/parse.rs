@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
+use super::environment::checked;
 use super::validate::{Fault, validate};
 use super::{ConfigError, Experiment, Place, SplitBy, expand, keys};
 use crate::files::read_at_most;
@@ -134,7 +135,7 @@ impl Config {
     /// A variable that is not set.
     pub fn dataset(&self) -> Result<PathBuf, ConfigError> {
         let expanded = expand(&self.experiment.data.dataset, |name| std::env::var(name).ok())?;
-        Ok(self.path.parent().unwrap_or(Path::new("")).join(expanded))
+        Ok(self.path.parent().unwrap_or(Path::new("")).join(checked(&self.experiment.data.dataset, expanded)?))
     }
 
     /// The file of `data.split`, where it is one: environment variables expanded, relative to the configuration.
@@ -208,7 +209,12 @@ impl<'a> Source<'a> {
         let mut source = Self { text, path, spans: BTreeMap::new() };
         let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
             place: source.line(error.span().map_or(0, |span| span.start)),
-            problem: shortened(error.message()),
+            problem: match shortened(error.message()) {
+                message if message.starts_with("missing escaped value") => {
+                    r"a `\` in double quotes begins a special character; write a path of Windows in single quotes, as in dataset = 'C:\data\set', or with `/`".into()
+                }
+                message => message,
+            },
         })?;
         collect("", table.get_ref(), 0, &mut source.spans);
         Ok(source)
