@@ -54,9 +54,10 @@ fn write(folder: &TempDir, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "phantom",
     "check",
+    "init",
     "plan",
     "train",
     "predict",

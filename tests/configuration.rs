@@ -431,7 +431,12 @@ fn paths_of_windows_are_taken_or_explained() {
     let dataset =
         |text: &str| Config::parse(text, Path::new("dir/experiment.toml"), &[]).and_then(|config| config.dataset());
     // In double quotes `\d` is no character, and `\t` is a tab.
-    for text in ["[data]\ndataset = \"C:\\data\\set\"", "[data]\ndataset = \"C:\\temp\""] {
+    for text in [
+        "[data]\ndataset = \"C:\\data\\set\"",
+        "[data]\ndataset = \"C:\\temp\"",
+        "[data]\ndataset = \"C:\\Users\\me\"",
+        "[data]\ndataset = \"C:\\users\"",
+    ] {
         let message = dataset(text).unwrap_err().to_string();
         assert!(message.contains("single quotes") && message.contains(r"'C:\data\set'"), "{message}");
     }
@@ -449,5 +454,7 @@ fn paths_of_windows_are_taken_or_explained() {
             assert!(message.contains("a path of Windows") && message.contains("--data"), "{message}");
         }
     }
+    let split = Config::parse(r"data.split = 'C:\folds\splits.json'", Path::new("a.toml"), &[]).unwrap().split_file();
+    assert_eq!(split.is_ok(), cfg!(windows), "{split:?}");
     assert_eq!(dataset("data.dataset = 'my data/Zähne'").unwrap(), Path::new("dir/my data/Zähne"));
 }

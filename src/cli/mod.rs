@@ -10,6 +10,7 @@ mod dry_run;
 mod evaluate;
 mod export;
 mod import;
+mod init;
 mod interrupt;
 mod pack;
 mod phantom;
@@ -100,6 +101,7 @@ enum LogFormat {
 enum Verb {
     Phantom(phantom::PhantomArgs),
     Check(check::CheckArgs),
+    Init(init::InitArgs),
     Plan(Box<plan::PlanArgs>),
     Train(Box<train::TrainArgs>),
     Predict(predict::PredictArgs),
@@ -127,6 +129,7 @@ pub fn run() -> Exit {
     let global = &cli.global;
     let done = match cli.verb {
         Verb::Phantom(args) => phantom::run(&args),
+        Verb::Init(args) => init::run(&args),
         Verb::Check(args) => check::run(&args, global),
         Verb::Plan(args) => plan::run(&args),
         Verb::Train(args) => train::run(*args, global),

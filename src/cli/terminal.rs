@@ -1,4 +1,5 @@
 //! What a person sees: output that survives a closed pipe, progress, colours, sizes and times.
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -50,9 +51,15 @@ pub fn sentence(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whether messages may be coloured: stderr is a terminal and `NO_COLOR` is not set (no-color.org).
+/// Whether messages may be coloured: stderr is a terminal that knows colours, and `NO_COLOR` is not set (no-color.org).
 pub fn colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    may_colour(io::stderr().is_terminal(), |name| std::env::var_os(name))
+}
+
+fn may_colour(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    terminal
+        && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+        && variable("TERM").is_none_or(|kind| kind != "dumb")
 }
 
 /// Progress of a known number of things: a bar on a terminal, else a line at each tenth.
@@ -174,6 +181,18 @@ pub fn duration(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        let set = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        };
+        assert!(may_colour(true, set(&[("TERM", "xterm"), ("NO_COLOR", "")])));
+        assert!(may_colour(true, set(&[])));
+        assert!(!may_colour(false, set(&[("TERM", "xterm")])));
+        assert!(!may_colour(true, set(&[("TERM", "dumb")])));
+        assert!(!may_colour(true, set(&[("NO_COLOR", "1")])));
+    }
 
     #[test]
     fn a_cause_is_named_once() {

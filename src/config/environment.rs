@@ -1,5 +1,5 @@
 //! `${NAME}` in paths.
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::ConfigError;
 use crate::shown;
@@ -51,27 +51,21 @@ pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<S
     Ok(expanded)
 }
 
-/// `written`, a path with its variables put in; refuses what was meant as a Windows path and is none.
+/// A path with its variables put in; refuses what was meant as a Windows path and is none, with problem and cure.
 ///
 /// # Errors
 /// A control character, as the tab that TOML makes of `"C:\temp"`; on other systems than Windows a path of Windows.
-pub(super) fn checked(written: &str, path: String) -> Result<PathBuf, ConfigError> {
-    let refused = |problem: &str, cure: &str| {
-        Err(ConfigError::Environment { text: shortened(written), problem: problem.into(), cure: cure.into() })
-    };
+pub(super) fn checked(path: &str) -> Result<&Path, (&'static str, &'static str)> {
     if path.contains(|character: char| character.is_control()) {
-        return refused(
-            "a path with a line break or another control character in it, which TOML makes of some letters after a `\\`",
+        return Err((
+            "a line break, a tab or the like is no part of a path; in double quotes TOML makes one of a `\\` and a letter",
             "write a path with backslashes in single quotes, as in dataset = 'C:\\data\\set'",
-        );
+        ));
     }
-    if cfg!(not(windows)) && is_of_windows(&path) {
-        return refused(
-            "a path of Windows, and this is another system",
-            "write where the folder is here, or pass --data DIR",
-        );
+    if cfg!(not(windows)) && is_of_windows(path) {
+        return Err(("a path of Windows, and this is another system", "write where it is here"));
     }
-    Ok(path.into())
+    Ok(Path::new(path))
 }
 
 /// `C:\...`, `C:/...` or `\\server\share`.
@@ -92,15 +86,15 @@ mod tests {
     fn a_path_of_windows_is_known_by_its_look() {
         for path in [r"C:\data", "D:/data", r"\\server\share\data"] {
             assert!(is_of_windows(path), "{path}");
-            let taken = checked(path, path.to_owned());
+            let taken = checked(path);
             assert_eq!(taken.is_ok(), cfg!(windows), "{path}");
         }
         for path in ["data", "/data", "../a b/ü", "a:b/c", "C:", r"a\b"] {
             assert!(!is_of_windows(path), "{path}");
-            assert_eq!(checked(path, path.to_owned()).unwrap(), std::path::Path::new(path));
+            assert_eq!(checked(path), Ok(std::path::Path::new(path)));
         }
         // What TOML makes of "C:\temp".
-        assert!(checked("C:\temp", "C:\temp".into()).unwrap_err().to_string().contains("single quotes"));
+        assert!(checked("C:\temp").unwrap_err().1.contains("single quotes"));
     }
 
     #[test]

@@ -135,7 +135,12 @@ impl Config {
     /// A variable that is not set.
     pub fn dataset(&self) -> Result<PathBuf, ConfigError> {
         let expanded = expand(&self.experiment.data.dataset, |name| std::env::var(name).ok())?;
-        Ok(self.path.parent().unwrap_or(Path::new("")).join(checked(&self.experiment.data.dataset, expanded)?))
+        let dataset = checked(&expanded).map_err(|(problem, cure)| ConfigError::Environment {
+            text: shortened(&self.experiment.data.dataset),
+            problem: problem.into(),
+            cure: format!("{cure}, or pass --data DIR"),
+        })?;
+        Ok(self.path.parent().unwrap_or(Path::new("")).join(dataset))
     }
 
     /// The file of `data.split`, where it is one: environment variables expanded, relative to the configuration.
@@ -151,7 +156,12 @@ impl Config {
             }
             other => other,
         })?;
-        Ok(Some(self.path.parent().unwrap_or(Path::new("")).join(expanded)))
+        let file = checked(&expanded).map_err(|(problem, cure)| ConfigError::Rule {
+            key: "data.split",
+            problem: problem.into(),
+            cure: cure.into(),
+        })?;
+        Ok(Some(self.path.parent().unwrap_or(Path::new("")).join(file)))
     }
 }
 
@@ -210,8 +220,9 @@ impl<'a> Source<'a> {
         let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
             place: source.line(error.span().map_or(0, |span| span.start)),
             problem: match shortened(error.message()) {
-                message if message.starts_with("missing escaped value") => {
-                    r"a `\` in double quotes begins a special character; write a path of Windows in single quotes, as in dataset = 'C:\data\set', or with `/`".into()
+                // What is written after a `\` in double quotes, as people paste paths of Windows.
+                message if message.starts_with("missing escaped value") || message.contains("unicode") => {
+                    format!(r"{message}; in double quotes a `\` begins a special character: use single quotes, as in dataset = 'C:\data\set'")
                 }
                 message => message,
             },
