@@ -92,6 +92,7 @@ fn a_run_folder_is_complete_and_can_be_repeated() {
     assert_eq!(record["weights_sha256"], json!([digest]));
     assert_eq!((&record["steps"], &record["checkpoint"], &record["tta"]), (&json!([3]), &json!("last"), &json!(false)));
     assert_eq!(record["classes"], json!(["background", "liver", "kidney"]));
+    assert_eq!(record["notice"], json!("For research use only; not a medical device."));
     assert!(record["voxfit"].as_str().unwrap().starts_with(env!("CARGO_PKG_VERSION")));
     for (case, name) in record["cases"].as_array().unwrap().iter().zip(&held_out) {
         assert_eq!((&case["case"], &case["warnings"]), (&json!(name), &json!([])));

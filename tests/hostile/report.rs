@@ -30,9 +30,13 @@ fn damaged_runs_give_a_page_or_one_sentence() {
     lab.done(&["train", "c.toml", "--run", "r", "--no-images"]);
     let folder = lab.path("r");
     RunRecord::read(&folder).unwrap();
-    for (name, usual) in
-        [("manifest.json", 600), ("metrics.jsonl", 600), ("validation/summary.json", 400), ("config.toml", 300)]
-    {
+    for (name, usual) in [
+        ("manifest.json", 600),
+        ("metrics.jsonl", 600),
+        ("validation/summary.json", 400),
+        ("validation/postprocessing.json", 400),
+        ("config.toml", 300),
+    ] {
         let path = folder.join(name);
         let whole = fs::read(&path).unwrap();
         fuzz(usual, vec![whole.clone()], WORDS, |bytes| {

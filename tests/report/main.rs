@@ -2,6 +2,7 @@
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
+mod damaged;
 mod events;
 mod listing;
 mod page;

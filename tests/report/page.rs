@@ -28,6 +28,10 @@ fn a_training_leaves_its_page() {
         "This page holds images of patients",
         "voxfit reproduce r",
         "activations kept",
+        "<th class=\"n\">95 %</th>",
+        "With 2 cases, fewer than 20, they are too narrow",
+        "Stray parts",
+        "The plan, stage by stage",
     ] {
         assert!(text.contains(said), "{said} is not in the page");
     }
