@@ -51,7 +51,8 @@ pub fn section(run: &RunRecord) -> String {
         parts.iter().filter(|part| part.bytes > 0).take(16).map(|part| (part.part.clone(), part.bytes)).collect();
     bar("predicted for steps", planned, &parts);
     bar("measured during steps", steps, &[]);
-    bar("measured over the whole process, validation included", process, &[]);
+    // Short, as all of it has to have room on a narrow screen.
+    bar("measured with validation", process, &[]);
     let difference = planned.zip(steps).map(|(planned, steps)| {
         let off = (1000.0 * (steps as f64 / planned.max(1) as f64 - 1.0)).round() / 10.0;
         format!(
@@ -74,9 +75,13 @@ pub fn section(run: &RunRecord) -> String {
             }),
         ),
     };
+    let process = match process {
+        Some(_) => " With validation: the most that the whole process held.",
+        None => "",
+    };
     format!(
         "<figure class=\"memory\"><svg viewBox=\"0 0 {WIDTH} {row}\" role=\"img\" aria-label=\"memory, predicted and \
-         measured\">{svg}</svg></figure>\n{legend}<p>{}{}</p>\n",
+         measured\">{svg}</svg></figure>\n{legend}<p>{}{}{process}</p>\n",
         levers(run),
         difference.unwrap_or_default(),
     )

@@ -122,6 +122,14 @@ fn the_slider_moves_values_show_and_nothing_is_amiss() {
                 "return [innerWidth, document.documentElement.scrollWidth - document.documentElement.clientWidth]",
             );
             assert_eq!(wide, json!([width, 0]), "{page}");
+            // Nor does what stands in a picture run out of it.
+            let cut = browser.run(
+                "return [...document.querySelectorAll('.chart svg text, .memory svg text')].filter((text) => {
+                   const [own, all] = [text, text.ownerSVGElement].map((of) => of.getBoundingClientRect());
+                   return own.right > all.right + 1 || own.left < all.left - 1;
+                 }).map((text) => text.textContent)",
+            );
+            assert_eq!(cut, json!([]), "{page} at {width}");
         }
         let mut colours = Vec::new();
         for scheme in ["light", "dark"] {
