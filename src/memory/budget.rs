@@ -8,7 +8,7 @@ use crate::config::{Auto, ByteSize};
 const RESERVE: u64 = 128 << 20;
 /// Left of the limits on address space and data, in bytes: the system's allocator maps more than is held, and how much more
 /// depends on which threads ask it when.
-const MAPPED: u64 = 4 << 20;
+const MAPPED: u64 = 8 << 20;
 
 /// Bytes that the process may hold in all, itself as it is now included: the least of what the system and its cgroups have
 /// left, less a reserve, and of the limits set on its address space and data. `None` where nothing tells.
