@@ -38,6 +38,7 @@ fn the_digest_depends_on_what_it_should_and_nothing_else() {
         ("batch", "batch.effective=4"),
         ("steps", "train.steps=4"),
         ("rate", "train.learning_rate=0.02"),
+        ("warmup", "train.warmup=2"),
         ("fold", "data.fold=1"),
         ("norm", "network.norm=instance"),
         ("type", "precision.activations=f32"),
@@ -98,6 +99,40 @@ fn a_run_folder_is_complete_and_can_be_repeated() {
         assert_eq!((&case["case"], &case["warnings"]), (&json!(name), &json!([])));
         assert_eq!(case["output"], json!(format!("out/{name}.nii.gz")));
     }
+}
+
+#[test]
+fn mirrorings_are_averaged_where_the_configuration_says_so() {
+    let lab = Lab::new();
+    let digest = train(&lab, "plain", &[]);
+    assert_eq!(train(&lab, "mirrored", &["--set", "predict.mirror=true"]), digest);
+    let own = |run: &str| lab.json(&format!("{run}/validation/summary.json"))["cases"].clone();
+    assert_ne!(own("plain"), own("mirrored"));
+    // `predict` does as the run did, or as it is told.
+    let cases: Vec<String> = lab.json("plain/manifest.json")["validation_cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|case| format!("data/imagesTr/{}.nii.gz", case.as_str().unwrap()))
+        .collect();
+    for (run, word, expected) in [
+        ("mirrored", None, "mirrored"),
+        ("mirrored", Some("--no-tta"), "plain"),
+        ("plain", None, "plain"),
+        ("plain", Some("--tta"), "mirrored"),
+    ] {
+        let mut arguments = vec!["predict", run, "-o", "out", "--no-postprocessing", "--again"];
+        arguments.extend(word);
+        arguments.extend(cases.iter().map(String::as_str));
+        lab.done(&arguments);
+        lab.done(&["evaluate", "out", "data/labelsTr", "--json", "figures.json"]);
+        assert_eq!(lab.json("figures.json")["cases"], own(expected), "{run} {word:?}");
+        assert_eq!(lab.json("out/predict.json")["tta"], json!(expected == "mirrored"));
+    }
+    // What was never mirrored in training is not mirrored afterwards.
+    train(&lab, "never", &["--set", "predict.mirror=true", "--set", "augment.mirror.probability=0"]);
+    train(&lab, "never_plain", &["--set", "augment.mirror.probability=0"]);
+    assert_eq!(own("never"), own("never_plain"));
 }
 
 /// Waits until a run has so many lines of metrics.

@@ -50,6 +50,7 @@ fn write_run(folder: &Path, network: &UNet) {
         remap: Default::default(),
         regions: Vec::new(),
         mirror_axes: [true; 3],
+        mirror: false,
         spacing_range: [[1.0; 3]; 2],
         intensities: vec![intensities; plan.in_channels],
         validates_on_training_cases: false,

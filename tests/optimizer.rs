@@ -38,7 +38,7 @@ fn follows(rule: OptimizerName, weight_decay: f64, expected: [[f64; 5]; 5]) {
     let mut optimizer = Optimizer::new(rule, weight_decay);
     let mut parameters = parameters();
     for (step, expected) in expected.iter().enumerate() {
-        optimizer.update(&mut parameters, gradients(step), 1.0, learning_rate(0.01, step as u64, 5));
+        optimizer.update(&mut parameters, gradients(step), 1.0, learning_rate(0.01, step as u64, 5, 0));
         for (found, expected) in flat(&parameters).iter().zip(expected) {
             // Five roundings of numbers below 4, in f32.
             assert!((f64::from(*found) - expected).abs() < 1.5e-6, "step {step}: {found}, expected {expected}");
@@ -146,6 +146,16 @@ fn the_schedule_is_nnunets() {
     for (step, expected) in
         [(0, 0.01), (1, 0.009990999549834914), (250, 0.007718895067235705), (999, 1.995262314968881e-05)]
     {
-        assert!((learning_rate(0.01, step, 1000) / expected - 1.0).abs() < 1e-14, "step {step}");
+        assert!((learning_rate(0.01, step, 1000, 0) / expected - 1.0).abs() < 1e-14, "step {step}");
     }
+}
+
+/// PyTorch's `LinearLR(start_factor=1/4, total_iters=3)` times nnU-Net's schedule: quarters, and then the schedule alone.
+#[test]
+fn the_learning_rate_rises_in_even_steps() {
+    for (step, share) in [(0, 0.25), (1, 0.5), (2, 0.75), (3, 1.0), (4, 1.0), (999, 1.0)] {
+        let (risen, plain) = (learning_rate(0.01, step, 1000, 4), learning_rate(0.01, step, 1000, 0));
+        assert!((risen / plain - share).abs() < 1e-14, "step {step}");
+    }
+    assert_eq!(learning_rate(0.01, 0, 1000, 1), 0.01);
 }

@@ -31,9 +31,12 @@ pub struct PredictArgs {
     /// Which weights of the run [default: last]
     #[arg(long, value_enum)]
     checkpoint: Option<Checkpoint>,
-    /// Average over all mirrorings: up to 8 times slower, often a little better
+    /// Average over all mirrorings: up to 8 times slower, often a little better [default: as the run's predict.mirror]
     #[arg(long)]
     tta: bool,
+    /// Predict once and not over all mirrorings, whatever the run's predict.mirror
+    #[arg(long, conflicts_with = "tta")]
+    no_tta: bool,
     /// Share of a tile that neighbours have in common, 0 to 0.9
     #[arg(long, default_value_t = 0.5, value_parser = arguments::overlap)]
     overlap: f64,
@@ -97,7 +100,7 @@ impl PredictArgs {
             inputs: args.inputs,
             output: args.output,
             checkpoint: args.checkpoint.unwrap_or(Checkpoint::Last).into(),
-            tta: args.tta,
+            tta: (args.tta || args.no_tta).then_some(args.tta),
             overlap: args.overlap,
             device: arguments::usable(args.device)?,
             probabilities: args.probabilities,

@@ -29,6 +29,8 @@ pub struct Experiment {
     pub sampling: Sampling,
     /// How samples are changed before they are learnt from.
     pub augment: AugmentConfig,
+    /// How the trained network is used.
+    pub predict: Predict,
 }
 
 /// `[data]`
@@ -191,8 +193,10 @@ pub struct Train {
     pub steps: u64,
     /// The rule that an update follows.
     pub optimizer: OptimizerName,
-    /// At the first step; then times `(1 - step / steps)^0.9`.
+    /// After `warmup` steps; always times `(1 - step / steps)^0.9`.
     pub learning_rate: f64,
+    /// Steps over which the learning rate rises from nearly 0.
+    pub warmup: u64,
     /// Added to the gradient with SGD, decoupled with AdamW.
     pub weight_decay: f64,
     /// Largest norm of the gradient of a step.
@@ -225,6 +229,14 @@ pub enum OptimizerName {
 pub struct Sampling {
     /// Share of samples centred on a foreground voxel.
     pub foreground: f64,
+}
+
+/// `[predict]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Predict {
+    /// Average over all mirrorings along the axes that training mirrored, in validation and afterwards.
+    pub mirror: bool,
 }
 
 impl Default for Data {
@@ -274,6 +286,7 @@ impl Default for Train {
             steps: 1000,
             optimizer: OptimizerName::Sgd,
             learning_rate: 0.01,
+            warmup: 0,
             weight_decay: 3e-5,
             clip_norm: 12.0,
             validate_every: 250,
@@ -295,6 +308,11 @@ impl Experiment {
     /// The seed that deals cases into folds.
     pub fn split_seed(&self) -> u64 {
         self.data.split_seed.value().copied().unwrap_or(SEED)
+    }
+
+    /// Axes along which validation averages mirrorings, z, y, x.
+    pub fn mirrored(&self) -> [bool; 3] {
+        self.augment.mirrors().map(|mirrors| mirrors && self.predict.mirror)
     }
 
     /// The file that reads back as this experiment, floats exactly.

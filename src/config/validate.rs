@@ -20,7 +20,7 @@ fn written<T>(value: &Auto<T>, right: impl FnOnce(&T) -> bool) -> bool {
 
 /// Looks at every key; the first fault in the order of the file is returned.
 pub(super) fn validate(experiment: &Experiment) -> Result<(), Fault> {
-    let Experiment { data, batch, memory: _, precision, network, train, sampling, augment } = experiment;
+    let Experiment { data, batch, memory: _, precision, network, train, sampling, augment, predict: _ } = experiment;
     let steps = |count: u64| (1..=MAX_STEPS).contains(&count);
     let only = |stages: &Vec<[usize; 3]>, allowed: [usize; 2]| {
         (2..=MAX_STAGES).contains(&stages.len()) && stages.iter().flatten().all(|entry| allowed.contains(entry))
@@ -50,6 +50,7 @@ pub(super) fn validate(experiment: &Experiment) -> Result<(), Fault> {
         ("network.batch_norm_min", (1..=MAX_SAMPLES).contains(&network.batch_norm_min)),
         ("train.steps", steps(train.steps)),
         ("train.learning_rate", train.learning_rate > 0.0 && train.learning_rate <= 100.0),
+        ("train.warmup", train.warmup <= MAX_STEPS),
         ("train.weight_decay", (0.0..=1.0).contains(&train.weight_decay)),
         ("train.clip_norm", train.clip_norm > 0.0 && train.clip_norm.is_finite()),
         ("train.validate_every", steps(train.validate_every)),

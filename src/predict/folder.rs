@@ -50,8 +50,9 @@ pub struct Options {
     pub output: PathBuf,
     /// Which weights of the run.
     pub checkpoint: CheckpointName,
-    /// Whether scores are averaged over all mirrorings along the axes that training mirrored.
-    pub tta: bool,
+    /// Whether scores are averaged over all mirrorings along the axes that training mirrored; `None`: as the run's
+    /// configuration says.
+    pub tta: Option<bool>,
     /// 0 to 0.9.
     pub overlap: f64,
     /// What computes.
@@ -93,7 +94,7 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
     };
     let device = crate::device::open(options.device).map_err(PredictError::Run)?;
     let budget = budget(options);
-    let mirror = plan.mirror_axes.map(|trained| trained && options.tta);
+    let mirror = plan.mirrored(options.tta);
     let passes = (source.count(), tile::mirrorings(mirror).len());
     let files = cases.iter().map(|case| (case.id.as_str(), case.files.as_slice()));
     memory::check(budget, &plan, passes, files, options.probabilities)?;
@@ -165,7 +166,7 @@ fn record(
         plan_sha256: record::digests(&source.plans()),
         steps: read.iter().map(|network| network.step).collect(),
         device: options.device.to_string(),
-        tta: options.tta,
+        tta: options.tta.unwrap_or(plan.mirror),
         overlap: options.overlap,
         probabilities: options.probabilities,
         postprocessing: postprocessing.clone(),

@@ -2,7 +2,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{PredictError, Predictor, window};
+use super::{PredictError, Predictor, tile, window};
 use crate::config::{Activations, OptimizerName, Recompute, Resolved};
 use crate::dataset::prepare::{self, Expected, Preparation};
 use crate::evaluate;
@@ -118,7 +118,8 @@ pub fn check_validation<'a>(
 ) -> Result<(), PredictError> {
     let Some(budget) = room.budget else { return Ok(()) };
     let plan = &resolved.plan;
-    let (one, tile) = tile_bytes(plan, resolved.patch, resolved.activations, 1).unwrap_or((u64::MAX, u64::MAX));
+    let passes = tile::mirrorings(resolved.experiment.mirrored()).len();
+    let (one, tile) = tile_bytes(plan, resolved.patch, resolved.activations, passes).unwrap_or((u64::MAX, u64::MAX));
     let state = match resolved.experiment.train.optimizer {
         OptimizerName::Sgd => 1,
         OptimizerName::Adamw => 2,

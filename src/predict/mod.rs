@@ -57,7 +57,7 @@ pub struct PredictorSettings {
 }
 
 impl PredictorSettings {
-    /// As a run was trained: with half of a tile in common and without mirrorings.
+    /// As a run was validated: with half of a tile in common and the mirrorings of its configuration.
     pub fn of(plan: &LoadedRun, device: Device) -> Self {
         Self {
             patch: plan.patch,
@@ -66,7 +66,7 @@ impl PredictorSettings {
             activations: crate::device::float_type(plan.activations),
             device,
             overlap: 0.5,
-            mirror: [false; 3],
+            mirror: plan.mirrored(None),
         }
     }
 }

@@ -124,6 +124,10 @@ pub fn training(run: &RunRecord) -> Vec<(&'static str, String)> {
         OptimizerName::Adamw => "AdamW",
     };
     let per = if train.batch_dice { "one Dice over the whole effective batch" } else { "a Dice for each sample" };
+    let warmup = match train.warmup {
+        0 => String::new(),
+        steps => format!(" after {} of warm-up,", count(steps as usize, "step")),
+    };
     let supervision =
         if run.plan.network.deep_supervision { ", at several resolutions (deep supervision)" } else { "" };
     vec![
@@ -131,15 +135,26 @@ pub fn training(run: &RunRecord) -> Vec<(&'static str, String)> {
         (
             "optimizer",
             format!(
-                "{optimizer}, learning rate {} falling to 0 (power 0.9), weight decay {}, gradient clipped at {}",
-                train.learning_rate, train.weight_decay, train.clip_norm
+                "{optimizer}, learning rate {}{} falling to 0 (power 0.9), weight decay {}, gradient clipped at {}",
+                train.learning_rate,
+                warmup,
+                train.weight_decay,
+                train.clip_norm
             ),
         ),
         ("loss", format!("cross-entropy and {per}{supervision}")),
         ("samples", format!("{:.0} % centred on a foreground voxel", 100.0 * run.experiment.sampling.foreground)),
         ("augmentation", augmentation(&run.experiment.augment)),
+        ("prediction", prediction(run.experiment.mirrored())),
         ("seed", train.seed.to_string()),
     ]
+}
+
+fn prediction(mirrored: [bool; 3]) -> String {
+    match 1 << mirrored.iter().filter(|axis| **axis).count() {
+        1 => "overlapping tiles by half".to_owned(),
+        passes => format!("overlapping tiles by half, averaged over {passes} mirrorings"),
+    }
 }
 
 fn augmentation(augment: &AugmentConfig) -> String {

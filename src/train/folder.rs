@@ -51,6 +51,9 @@ pub struct LoadedRun {
     pub remap: Remap,
     /// Axes (z, y, x) that training mirrored: those that averaging over mirrorings may use.
     pub mirror_axes: [bool; 3],
+    /// Whether scores are averaged over these mirrorings where nobody says otherwise: as the run's validation was.
+    #[serde(default)]
+    pub mirror: bool,
     /// Smallest and largest spacing trained on, mm, x, y, z.
     pub spacing_range: [[f64; 3]; 2],
     /// Foreground intensities of each channel.
@@ -67,7 +70,6 @@ impl LoadedRun {
                 fingerprint.spacings.iter().map(|spacing| spacing[axis]).reduce(pick).unwrap_or(f64::NAN)
             })
         };
-        let augment = &resolved.experiment.augment;
         Self {
             network: resolved.plan.clone(),
             preparation: resolved.preparation.clone(),
@@ -78,7 +80,8 @@ impl LoadedRun {
             ignore: dataset.ignore,
             regions: dataset.regions.clone(),
             remap: dataset.remap.clone(),
-            mirror_axes: if augment.enabled { augment.mirror.allowed() } else { [false; 3] },
+            mirror_axes: resolved.experiment.augment.mirrors(),
+            mirror: resolved.experiment.predict.mirror,
             spacing_range: [extreme(f64::min), extreme(f64::max)],
             intensities: fingerprint.intensities.clone(),
             validates_on_training_cases: on_training_cases,
@@ -109,6 +112,12 @@ impl LoadedRun {
         let plan = plan.map_err(|error| damaged(error.message()))?;
         plan.check().map_err(|problem| damaged(&problem))?;
         Ok(plan)
+    }
+
+    /// Axes (z, y, x) to average mirrorings along, where that is done; `asked` has the word before the run's own setting.
+    pub fn mirrored(&self, asked: Option<bool>) -> [bool; 3] {
+        let wanted = asked.unwrap_or(self.mirror);
+        self.mirror_axes.map(|trained| trained && wanted)
     }
 
     /// Label values to paint, in that order; `None` where the output of the highest score is the label.

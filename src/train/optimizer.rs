@@ -140,7 +140,9 @@ pub fn clip_factor(norm: f64, limit: f64) -> f64 {
     (limit / (norm + 1e-6)).min(1.0)
 }
 
-/// nnU-Net's polynomial schedule, by step: `initial * (1 - step / steps) ^ 0.9`.
-pub fn learning_rate(initial: f64, step: u64, steps: u64) -> f64 {
-    initial * libm::pow(1.0 - step as f64 / steps.max(1) as f64, 0.9)
+/// nnU-Net's polynomial schedule, by step: `initial * (1 - step / steps) ^ 0.9`; over the first `warmup` steps times
+/// `(step + 1) / warmup`, so that AdamW's second moments have seen something before steps are large.
+pub fn learning_rate(initial: f64, step: u64, steps: u64, warmup: u64) -> f64 {
+    let risen = (step.saturating_add(1) as f64 / warmup.max(1) as f64).min(1.0);
+    initial * risen * libm::pow(1.0 - step as f64 / steps.max(1) as f64, 0.9)
 }

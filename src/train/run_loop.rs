@@ -208,7 +208,7 @@ impl Loop<'_> {
             drop(found.gradients);
             return Err(self.diverged(self.step, "the loss or its gradient is not a number"));
         }
-        let rate = learning_rate(train.learning_rate, self.step, train.steps);
+        let rate = learning_rate(train.learning_rate, self.step, train.steps, train.warmup);
         if finite {
             let factor = clip_factor(norm, train.clip_norm) / self.scale.scale;
             self.optimizer.update(&mut self.network.parameters, found.gradients, factor, rate);

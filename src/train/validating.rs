@@ -81,7 +81,7 @@ impl Loop<'_> {
                 activations: self.settings.activations,
                 device: self.settings.device.clone(),
                 overlap: 0.5,
-                mirror: [false; 3],
+                mirror: self.resolved.experiment.mirrored(),
             },
             memory: Memory::new(self.watch.as_ref().and_then(Watch::budget), self.folder.path()),
             tiles: None,

@@ -216,6 +216,13 @@ pub(super) const KEYS: &[Key] = &[
         result: "yes",
     },
     Key {
+        name: "train.warmup",
+        kind: Kind::Whole(0, MAX_STEPS),
+        expected: "a whole number from 0 to 1000000000",
+        meaning: "the first steps, over which the learning rate rises in even steps to where it would be without them; 0 for none",
+        result: "yes",
+    },
+    Key {
         name: "train.weight_decay",
         kind: Kind::Number(0.0, 1.0),
         expected: "a number from 0 to 1",
@@ -270,5 +277,12 @@ pub(super) const KEYS: &[Key] = &[
         expected: "a number from 0 to 1",
         meaning: "share of samples centred on a labelled voxel, counted over the run and not drawn: after n samples it is off by at most one",
         result: "yes",
+    },
+    Key {
+        name: "predict.mirror",
+        kind: Kind::Bool,
+        expected: "true or false",
+        meaning: "scores are averaged over all mirrorings along the axes of `augment.mirror`, in validation and by `voxfit predict` (which `--tta` and `--no-tta` tell otherwise): up to 8 times the time of prediction, often a little better",
+        result: "no; it decides how the weights are used, and by that which step is `best`",
     },
 ];

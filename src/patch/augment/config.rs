@@ -167,6 +167,12 @@ impl AugmentConfig {
         Self { enabled: false, ..Self::default() }
     }
 
+    /// Axes along which samples are mirrored at all, z, y, x: what a network has learnt to see in a mirror.
+    pub fn mirrors(&self) -> [bool; 3] {
+        let mirrors = self.enabled && self.mirror.probability > 0.0;
+        self.mirror.allowed().map(|allowed| allowed && mirrors)
+    }
+
     /// Whether a sample may be rotated or scaled.
     pub fn moves_voxels(&self) -> bool {
         self.enabled && (self.spatial.rotation.probability > 0.0 || self.spatial.scale.probability > 0.0)
