@@ -52,7 +52,7 @@ const SHORT: &[&str] =
 
 /// Those that choices are compared in: 3200 samples each where a row does not say otherwise.
 const CHOICE: &[&str] =
-    common!["network.patch=[32,48,32]", "batch.effective=4", "train.steps=800", "train.validate_every=800"];
+    common!["network.patch=[32,48,32]", "batch.effective=2", "train.steps=1600", "train.validate_every=1600"];
 
 /// nnU-Net's own, as they are without a word.
 const ALL_TRANSFORMS: &[&str] = &[
@@ -87,19 +87,30 @@ pub const TABLES: &[Table] = &[
         rows: &[
             row("as it is", &[]),
             row(
-                "effective batch 2, twice the steps",
-                &["batch.effective=2", "train.steps=1600", "train.validate_every=1600"],
+                "effective batch 1, twice the steps",
+                &["batch.effective=1", "train.steps=3200", "train.validate_every=3200"],
             ),
             row(
-                "effective batch 2, learning rate 0.001",
-                &["batch.effective=2", "train.steps=1600", "train.validate_every=1600", "train.learning_rate=0.001"],
+                "effective batch 4, half the steps",
+                &["batch.effective=4", "train.steps=800", "train.validate_every=800"],
             ),
-            row("learning rate 0.004", &["train.learning_rate=0.004"]),
+            row("learning rate 0.001", &["train.learning_rate=0.001"]),
+            row("warm-up over 160 steps", &["train.warmup=160"]),
             row(
                 "features 8, twice the steps",
-                &["network.features=8", "train.steps=1600", "train.validate_every=1600"],
+                &["network.features=8", "train.steps=3200", "train.validate_every=3200"],
+            ),
+            row(
+                "features 32, a quarter of the steps",
+                &["network.features=32", "train.steps=400", "train.validate_every=400"],
             ),
             row("foreground 0.67", &["sampling.foreground=0.67"]),
+            row("sgd at 0.01", &["train.optimizer=sgd", "train.learning_rate=0.01"]),
+            row("instance norm", &["network.norm=instance"]),
+            row("no deep supervision", &["network.deep_supervision=false"]),
+            row("all transforms of nnU-Net", ALL_TRANSFORMS),
+            row("mirroring alone", &["augment.noise.probability=0"]),
+            row("mirrorings averaged", &["predict.mirror=true"]),
         ],
     },
     Table {

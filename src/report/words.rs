@@ -136,10 +136,7 @@ pub fn training(run: &RunRecord) -> Vec<(&'static str, String)> {
             "optimizer",
             format!(
                 "{optimizer}, learning rate {}{} falling to 0 (power 0.9), weight decay {}, gradient clipped at {}",
-                train.learning_rate,
-                warmup,
-                train.weight_decay,
-                train.clip_norm
+                train.learning_rate, warmup, train.weight_decay, train.clip_norm
             ),
         ),
         ("loss", format!("cross-entropy and {per}{supervision}")),
