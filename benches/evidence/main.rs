@@ -40,7 +40,7 @@ fn folder(table: &Table, row: &Row) -> PathBuf {
 }
 
 fn train(table: &Table, row: &Row, run: &Path) -> Result<(), Box<dyn Error>> {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(row.config.unwrap_or(table.config));
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(table.config);
     let mut command = Command::new(env!("CARGO_BIN_EXE_voxfit"));
     command.arg("train").arg(config).arg("--run").arg(run).arg("--no-images").arg("--quiet");
     if run.exists() {

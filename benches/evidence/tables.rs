@@ -13,13 +13,11 @@ pub struct Table {
 
 pub struct Row {
     pub name: &'static str,
-    /// Another than the table's.
-    pub config: Option<&'static str>,
     pub settings: &'static [&'static str],
 }
 
 const fn row(name: &'static str, settings: &'static [&'static str]) -> Row {
-    Row { name, config: None, settings }
+    Row { name, settings }
 }
 
 /// What rows of several tables have in common, written out: configs/hippocampus.toml may change, and these rows stay.
@@ -73,10 +71,7 @@ pub const TABLES: &[Table] = &[
         config: "hippocampus.toml",
         seeds: 1,
         settings: &[],
-        rows: &[
-            row("hippocampus", &[]),
-            Row { name: "hippocampus-long", config: Some("hippocampus-long.toml"), settings: &[] },
-        ],
+        rows: &[row("hippocampus", &[])],
     },
     Table {
         name: "choices",
