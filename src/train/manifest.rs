@@ -135,7 +135,7 @@ const LATER_KEYS: [&str; 8] = [
     "on_bad_case = \"stop\"\n",
     "batch_dice = false\n",
     "warmup = 0\n",
-    "mirror = false\n",
+    "\n[predict]\nmirror = false\n",
 ];
 
 /// Ids of the cases that indices stand for.
