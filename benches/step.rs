@@ -17,8 +17,10 @@ use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::ops::cpu::isa::isa;
 use voxfit::ops::cpu::pool::{self, Keep, Pool};
 use voxfit::ops::cpu::worker::on_worker;
+use voxfit::ops::tree::Stretch;
 use voxfit::patch::Sample;
 use voxfit::random::stream;
+use voxfit::ranks::Ranks;
 use voxfit::train::optimizer::{Optimizer, clip_factor, global_norm};
 use voxfit::train::step::{StepSettings, gradient};
 
@@ -111,12 +113,13 @@ fn main() -> Result<(), String> {
         batch_dice: false,
         loss_scale: if activations == FloatDType::F16 { 65536.0 } else { 1.0 },
         device,
+        ranks: Ranks::alone(),
     };
     let shape = StepShape {
         plan: &case.plan(),
         patch: case.patch,
         source: [0; 3],
-        effective: settings.effective,
+        stretch: Stretch::whole(settings.effective),
         micro: settings.micro,
         activations: match activations {
             FloatDType::F32 => Activations::F32,

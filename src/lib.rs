@@ -24,6 +24,7 @@ pub mod ops;
 pub mod patch;
 pub mod predict;
 pub mod random;
+pub mod ranks;
 pub mod report;
 pub mod reproduce;
 pub mod shown;

@@ -10,7 +10,9 @@ use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::ops::cpu::isa::isa;
 use voxfit::ops::cpu::pool::{self, Keep, Pool};
 use voxfit::ops::cpu::worker::on_worker;
+use voxfit::ops::tree::Stretch;
 use voxfit::patch::Sample;
+use voxfit::ranks::Ranks;
 use voxfit::train::optimizer::Optimizer;
 use voxfit::train::step::{StepSettings, gradient};
 
@@ -70,7 +72,7 @@ impl Case {
                 plan: &self.plan(),
                 patch: self.patch,
                 source: [0; 3],
-                effective: self.effective,
+                stretch: Stretch::whole(self.effective),
                 micro: self.micro,
                 activations: self.activations,
                 recompute: self.recompute,
@@ -110,6 +112,7 @@ impl Case {
             batch_dice: self.batch_dice,
             loss_scale: 1.0,
             device,
+            ranks: Ranks::alone(),
         };
         pool::set_arena(self.predicted().arena);
         let _keep = Keep::new();

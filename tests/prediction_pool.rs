@@ -9,6 +9,7 @@ use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::ops::cpu::isa::isa;
 use voxfit::ops::cpu::pool::{self, Keep, Pool};
 use voxfit::ops::cpu::worker::on_worker;
+use voxfit::ops::tree::Stretch;
 use voxfit::predict::{Memory, Predictor, PredictorSettings};
 use voxfit::volume::normalise::Normalisation;
 
@@ -54,7 +55,7 @@ impl Case {
             plan: &self.plan(),
             patch: self.patch,
             source: [0; 3],
-            effective: 1,
+            stretch: Stretch::whole(1),
             micro: 1,
             activations: self.activations,
             recompute: Recompute::None,

@@ -7,6 +7,7 @@ use clap::Args;
 use voxfit::dataset::Remap;
 use voxfit::evaluate::{DEFAULT_TOLERANCE_MM, FolderOptions, evaluate_folders};
 use voxfit::files;
+use voxfit::ranks::Ranks;
 
 use super::{Exit, Global, terminal};
 
@@ -35,12 +36,16 @@ pub struct EvaluateArgs {
     remap: Vec<Remap>,
 }
 
-pub fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<Exit> {
+pub fn run(args: &EvaluateArgs, global: &Global, ranks: &Ranks) -> anyhow::Result<Exit> {
     let remap = args.remap.iter().cloned().fold(Remap::default(), Remap::and);
-    let options = FolderOptions { tolerance_mm: args.tolerance, remap, ..FolderOptions::default() };
+    let options =
+        FolderOptions { tolerance_mm: args.tolerance, remap, ranks: ranks.clone(), ..FolderOptions::default() };
     let progress = terminal::Progress::new("cases", global.draws());
     let summary = evaluate_folders(&args.predictions, &args.labels, &options, &|done, total| progress.at(done, total))?;
     drop(progress);
+    if !ranks.is_first() {
+        return Ok(Exit::Done);
+    }
     if let Some(path) = &args.json {
         write(path, summary.to_json()?.as_bytes())?;
     }

@@ -22,12 +22,19 @@ pub fn on_first_interrupt() -> &'static AtomicBool {
             // 130: ended by an interrupt, as shells have it. Files are only ever renamed whole, so none is half-written.
             std::process::exit(130);
         }
-        super::terminal::complain("stopping in order; once more ends at once");
+        if !super::job::is_silent() {
+            super::terminal::complain("stopping in order; once more ends at once");
+        }
     });
     if let Err(error) = set {
         tracing::warn!("interrupts will end the process at once: {error}");
     }
     &STOP
+}
+
+/// Whether the first interrupt has come.
+pub fn was_asked() -> bool {
+    STOP.load(Ordering::Relaxed)
 }
 
 /// Waits for the end where the second interrupt is about to bring it: what failed meanwhile is its doing.

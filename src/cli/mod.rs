@@ -12,6 +12,7 @@ mod export;
 mod import;
 mod init;
 mod interrupt;
+mod job;
 mod pack;
 mod phantom;
 mod plan;
@@ -127,14 +128,21 @@ pub fn run() -> Exit {
     };
     start_log(&cli.global);
     let global = &cli.global;
+    let ranks = &match job::join(&cli.verb) {
+        Ok(ranks) => ranks,
+        Err(sentence) => {
+            terminal::complain(&sentence);
+            return Exit::Failed;
+        }
+    };
     let done = match cli.verb {
         Verb::Phantom(args) => phantom::run(&args),
         Verb::Init(args) => init::run(&args),
         Verb::Check(args) => check::run(&args, global),
         Verb::Plan(args) => plan::run(&args),
-        Verb::Train(args) => train::run(*args, global),
-        Verb::Predict(args) => predict::run(args, global),
-        Verb::Evaluate(args) => evaluate::run(&args, global),
+        Verb::Train(args) => train::run(*args, global, ranks),
+        Verb::Predict(args) => predict::run(args, global, ranks),
+        Verb::Evaluate(args) => evaluate::run(&args, global, ranks),
         Verb::Export(args) => export::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Pack(args) => pack::run(args),
@@ -148,20 +156,17 @@ pub fn run() -> Exit {
         Verb::Completions(args) => completions::run(&args, Cli::command()),
     };
     interrupt::wait_for_the_end();
-    done.unwrap_or_else(|error| {
-        terminal::complain(&terminal::sentence(&error));
-        Exit::Failed
-    })
+    job::leave(done, ranks, interrupt::was_asked())
 }
 
 impl Global {
     /// Whether a progress bar may be drawn.
     fn draws(&self) -> bool {
-        !self.quiet && self.log_format == LogFormat::Text
+        !self.quiet && !job::is_silent() && self.log_format == LogFormat::Text
     }
 
     fn is_quiet(&self) -> bool {
-        self.quiet
+        self.quiet || job::is_silent()
     }
 }
 
@@ -176,10 +181,12 @@ fn start_log(global: &Global) {
     // A closed stderr must not end the run: subscriber errors are not printed there.
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
+        .with_writer(job::Log)
         .log_internal_errors(false);
     let started = match global.log_format {
-        LogFormat::Text => log.without_time().with_target(false).with_ansi(terminal::colours()).try_init(),
+        LogFormat::Text => {
+            log.without_time().with_target(false).with_ansi(terminal::colours() && !job::is_silent()).try_init()
+        }
         LogFormat::Json => log.json().try_init(),
     };
     if let Err(error) = started {

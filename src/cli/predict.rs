@@ -8,9 +8,10 @@ use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use voxfit::config::{Auto, ByteSize, Device};
 use voxfit::predict::{CheckpointName, Failure, Observer, Options, PredictError};
+use voxfit::ranks::Ranks;
 
 use super::terminal::Progress;
-use super::{Exit, Global, arguments, interrupt, terminal};
+use super::{Exit, Global, arguments, interrupt, job, terminal};
 
 /// Write one label map per case, on the input's own grid
 #[derive(Debug, Args)]
@@ -84,7 +85,7 @@ impl PredictArgs {
     ///
     /// # Errors
     /// A run folder or an input that is not there, a device this build has not.
-    fn options(self) -> anyhow::Result<Options> {
+    fn options(self, ranks: &Ranks) -> anyhow::Result<Options> {
         let args = self;
         ensure!(args.run.exists(), "{}: no such folder; give the run folder of a training", args.run.display());
         ensure!(
@@ -102,18 +103,19 @@ impl PredictArgs {
             checkpoint: args.checkpoint.unwrap_or(Checkpoint::Last).into(),
             tta: (args.tta || args.no_tta).then_some(args.tta),
             overlap: args.overlap,
-            device: arguments::usable(args.device)?,
+            device: arguments::usable(job::device(args.device, ranks))?,
             probabilities: args.probabilities,
             postprocessing: !args.no_postprocessing,
             again: args.again,
             memory: args.memory,
+            ranks: ranks.clone(),
         })
     }
 }
 
-pub fn run(args: PredictArgs, global: &Global) -> anyhow::Result<Exit> {
-    arguments::set_threads(args.threads)?;
-    let options = args.options()?;
+pub fn run(args: PredictArgs, global: &Global, ranks: &Ranks) -> anyhow::Result<Exit> {
+    arguments::set_threads(args.threads.or_else(|| job::threads(ranks)))?;
+    let options = args.options(ranks)?;
     let stop = interrupt::on_first_interrupt();
     let screen = Screen {
         progress: OnceLock::new(),
@@ -125,6 +127,7 @@ pub fn run(args: PredictArgs, global: &Global) -> anyhow::Result<Exit> {
     let cases = screen.cases.load(Ordering::Relaxed);
     drop(screen);
     match outcome {
+        Ok(_) if !ranks.is_first() => Ok(Exit::Done),
         Ok(record) if record.failed.is_empty() => {
             terminal::say(&format!(
                 "{cases} label map{} in {}",
@@ -140,6 +143,7 @@ pub fn run(args: PredictArgs, global: &Global) -> anyhow::Result<Exit> {
             }
             bail!("{}", failed(&record.failed, &options.output));
         }
+        Err(PredictError::Stopped) if !ranks.stands_in() => Ok(Exit::Stopped),
         Err(PredictError::Stopped) => {
             terminal::say("stopped; the label maps written so far are whole. The same command goes on.")?;
             Ok(Exit::Stopped)

@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 use voxfit::config::{Config, Device, Override, parse_duration};
-use voxfit::train::{Options, Outcome};
+use voxfit::ranks::Ranks;
+use voxfit::train::{Event, Observer, Options, Outcome};
 
 use super::screen::Screen;
-use super::{Exit, Global, arguments, dry_run, interrupt, terminal};
+use super::{Exit, Global, arguments, dry_run, interrupt, job, terminal};
 
 /// Train, validate and write the run folder
 #[derive(Debug, Args)]
@@ -98,7 +99,7 @@ impl TrainArgs {
     ///
     /// # Errors
     /// A configuration that is wrong, a dataset folder or weights that are not there, a device this build has not.
-    fn options(self) -> anyhow::Result<Options> {
+    fn options(self, ranks: &Ranks) -> anyhow::Result<Options> {
         let args = self;
         let mut overrides = args.overrides;
         // Arguments of their own come last: they are the more particular.
@@ -119,7 +120,7 @@ impl TrainArgs {
             Some(FoldArgument::Each) | None => {}
         }
         let config = Config::load(&args.config, &overrides)?;
-        let device = arguments::usable(args.device)?;
+        let device = arguments::usable(job::device(args.device, ranks))?;
         let dataset = match args.data {
             Some(folder) => folder,
             None => config.dataset()?,
@@ -148,44 +149,72 @@ impl TrainArgs {
             max_time: args.max_time,
             images: !args.no_images,
             tensorboard: args.tensorboard,
+            ranks: ranks.clone(),
         })
     }
 }
 
-pub fn run(args: TrainArgs, global: &Global) -> anyhow::Result<Exit> {
-    arguments::set_threads(args.threads)?;
+pub fn run(args: TrainArgs, global: &Global, ranks: &Ranks) -> anyhow::Result<Exit> {
+    arguments::set_threads(args.threads.or_else(|| job::threads(ranks)))?;
     let dry = args.dry_run;
-    let options = args.options()?;
+    let options = args.options(ranks)?;
     let stop = interrupt::on_first_interrupt();
     let screen = Screen::new(global);
     if dry {
+        if !ranks.is_first() {
+            return Ok(Exit::Done);
+        }
         let intended = voxfit::train::dry_run(&options, &screen, stop);
         screen.close();
         terminal::say(&dry_run::page(&intended?))?;
         return Ok(Exit::Done);
     }
-    let outcome = voxfit::train::run(&options, &screen, stop);
+    let outcome = match ranks.is_first() {
+        true => voxfit::train::run(&options, &screen, stop),
+        false => voxfit::train::run(&options, &Elsewhere { screen: &screen, options: &options }, stop),
+    };
     screen.close();
     match outcome? {
-        Outcome::Finished { weights_sha256, .. } => {
+        Outcome::Finished { weights_sha256, .. } if ranks.is_first() => {
             terminal::say(&format!("run folder {}", options.run.display()))?;
             terminal::say(&format!("weights_sha256 {weights_sha256}"))?;
             terminal::remind();
             Ok(Exit::Done)
         }
-        Outcome::Stopped { step, steps, run } => {
-            let done = match run {
-                Some(_) => format!("stopped after step {step} of {steps}; the checkpoint is written"),
-                None => "stopped before the first step; what is prepared is kept".to_owned(),
-            };
-            terminal::say(&format!("{done}. Go on with:\n  {}", command_to_go_on(std::env::args().skip(1))))?;
+        Outcome::Finished { .. } => Ok(Exit::Done),
+        Outcome::Stopped { step, steps, run, gone } => {
+            if ranks.stands_in() {
+                let why = if gone.is_empty() { String::new() } else { format!("{} is gone; ", gone.join(", ")) };
+                let done = match run {
+                    Some(_) => format!("stopped after step {step} of {steps}; the checkpoint is written"),
+                    None => "stopped before the first step; what is prepared is kept".to_owned(),
+                };
+                let command = command_to_go_on(ranks.place().count, std::env::args().skip(1));
+                terminal::say(&format!("{why}{done}. Go on with:\n  {command}"))?;
+            }
             Ok(Exit::Stopped)
         }
     }
 }
 
+/// The events of a rank that does not speak.
+struct Elsewhere<'a> {
+    screen: &'a Screen,
+    options: &'a Options,
+}
+
+impl Observer for Elsewhere<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Start { .. } = event {
+            // Rank 0 has made the folder by now.
+            job::open_log(&self.options.run, &self.options.ranks);
+        }
+        self.screen.event(event);
+    }
+}
+
 /// The command as it was typed, with `--resume`: an argument left out would be another configuration.
-fn command_to_go_on(arguments: impl Iterator<Item = String>) -> String {
+fn command_to_go_on(ranks: usize, arguments: impl Iterator<Item = String>) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./=,:+@%".contains(c);
     let quoted = |text: String| match !text.is_empty() && text.chars().all(plain) {
         true => text,
@@ -194,6 +223,9 @@ fn command_to_go_on(arguments: impl Iterator<Item = String>) -> String {
     let mut words: Vec<String> = std::iter::once("voxfit".to_owned()).chain(arguments.map(quoted)).collect();
     if !words.iter().any(|word| word == "--resume") {
         words.push("--resume".to_owned());
+    }
+    if ranks > 1 {
+        words.insert(0, format!("mpirun -n {ranks}"));
     }
     words.join(" ")
 }
@@ -205,9 +237,9 @@ mod tests {
     #[test]
     fn the_command_is_repeated_whole() {
         let typed = ["train", "my scan.toml", "--set", "network.patch=[8, 8, 8]", "--run", "it's"];
-        let said = command_to_go_on(typed.map(String::from).into_iter());
+        let said = command_to_go_on(1, typed.map(String::from).into_iter());
         assert_eq!(said, r"voxfit train 'my scan.toml' --set 'network.patch=[8, 8, 8]' --run 'it'\''s' --resume");
-        let again = command_to_go_on(["train", "a.toml", "--resume"].map(String::from).into_iter());
-        assert_eq!(again, "voxfit train a.toml --resume");
+        let again = command_to_go_on(3, ["train", "a.toml", "--resume"].map(String::from).into_iter());
+        assert_eq!(again, "mpirun -n 3 voxfit train a.toml --resume");
     }
 }

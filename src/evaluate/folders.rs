@@ -13,6 +13,7 @@ use super::{
 use crate::dataset::{DEFAULT_MEMORY, Region, Remap, parallel, regions_of};
 use crate::files::read_at_most;
 use crate::memory::machine;
+use crate::ranks::Ranks;
 use crate::volume::{self, GridDifference, Labels, VolumeError};
 
 /// Two grids are one where no corner is further apart than this many voxels: other programs round what they write,
@@ -34,11 +35,14 @@ pub struct FolderOptions {
     pub ignore: Option<u16>,
     /// What values of labels, not of predictions, become before they are compared.
     pub remap: Remap,
+    /// Those that share the cases; each gets the figures of all.
+    pub ranks: Ranks,
 }
 
 impl Default for FolderOptions {
     fn default() -> Self {
-        Self { tolerance_mm: DEFAULT_TOLERANCE_MM, classes: None, ignore: None, remap: Remap::default() }
+        let (remap, ranks) = (Remap::default(), Ranks::alone());
+        Self { tolerance_mm: DEFAULT_TOLERANCE_MM, classes: None, ignore: None, remap, ranks }
     }
 }
 
@@ -58,7 +62,9 @@ pub fn evaluate_folders(
     if !options.tolerance_mm.is_finite() || options.tolerance_mm < 0.0 {
         return Err(EvaluateError::Tolerance(options.tolerance_mm));
     }
-    let (pairs, without_prediction) = pair(predictions, labels)?;
+    let (mut pairs, without_prediction) = pair(predictions, labels)?;
+    let mut number = 0..;
+    pairs.retain(|_| number.next().is_some_and(|number| options.ranks.place().takes(number)));
     let described = describe(labels, &options.remap);
     let regions = if options.classes.is_some() { Vec::new() } else { described.regions };
     let classes = options.classes.clone().unwrap_or(described.classes);
@@ -74,6 +80,7 @@ pub fn evaluate_folders(
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, pairs.len());
         Ok::<_, EvaluateError>(figures)
     })?;
+    let cases = options.ranks.gather_all_of(cases, || Ok::<_, EvaluateError>(()))?;
     Ok(Summary { without_prediction, ..Summary::new(cases, &classes, options.tolerance_mm).with_intervals() })
 }
 

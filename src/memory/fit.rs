@@ -53,10 +53,10 @@ impl Fit {
 
 /// Choices, fastest first. What is written is kept to; of a batch norm, whose result the micro-batch is part of, that
 /// is always written.
-pub fn choices(effective: usize, micro: Auto<usize>, recompute: Auto<Recompute>) -> Vec<Levers> {
+pub fn choices(samples: usize, micro: Auto<usize>, recompute: Auto<Recompute>) -> Vec<Levers> {
     let micros = match micro {
-        Auto::Value(micro) => vec![micro.min(effective).max(1)],
-        Auto::Auto if effective >= MICRO => vec![MICRO, 1],
+        Auto::Value(micro) => vec![micro.min(samples).max(1)],
+        Auto::Auto if samples >= MICRO => vec![MICRO, 1],
         Auto::Auto => vec![1],
     };
     let recomputes = match recompute {
@@ -114,6 +114,7 @@ mod tests {
     use crate::config::{Activations, OptimizerName};
     use crate::network::plan::{Kind, NetworkPlan, Norm, Stage};
     use crate::ops::cpu::isa::Isa;
+    use crate::ops::tree::Stretch;
 
     #[test]
     fn a_smaller_budget_takes_one_sample_then_computes_again_then_refuses() {
@@ -129,7 +130,7 @@ mod tests {
             plan: &plan,
             patch: [64; 3],
             source: [64; 3],
-            effective: 4,
+            stretch: Stretch::whole(4),
             micro: 1,
             activations: Activations::Bf16,
             recompute: Recompute::None,

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
 use crate::files::hex;
+use crate::ops::tree::Stretch;
 use crate::ops::{GradientSink, HostView};
 
 /// One learnt tensor, in f32, flat; the shape is what it means.
@@ -39,15 +40,25 @@ impl Parameter {
         shape
     }
 
-    /// Begins a step of so many samples, of which `at_once` come together ([`GradientSink::begin`]). Other devices than
+    /// Begins a step of these samples, of which `at_once` come together ([`GradientSink::begin`]). Other devices than
     /// the processor add up as it comes.
-    pub fn begin_gradient(&self, samples: usize, at_once: usize) {
+    pub fn begin_gradient(&self, stretch: &Stretch, at_once: usize) {
         if self.value.device() != Device::flex() {
             return;
         }
         match self.shape.len() {
-            1 => self.sink.begin(&self.shape, samples, at_once),
-            _ => self.sink.begin(&self.weights_shape(), samples, at_once),
+            1 => self.sink.begin(&self.shape, stretch, at_once),
+            _ => self.sink.begin(&self.weights_shape(), stretch, at_once),
+        }
+    }
+
+    /// The gradient's parts over the samples of this process, flat ([`GradientSink::take_parts`]); none where no backward
+    /// pass reached it.
+    pub fn take_parts(&self) -> Vec<Tensor<1>> {
+        let length = self.value.dims()[0];
+        match self.shape.len() {
+            1 => self.sink.take_parts::<1>(),
+            _ => self.sink.take_parts::<5>().into_iter().map(|part| part.reshape([length])).collect(),
         }
     }
 

@@ -35,6 +35,25 @@ impl BatchStatistics {
         self.micro_batches += 1;
     }
 
+    /// Of each norm layer the sums, one after another; empty where no batch norm was met.
+    pub fn flat(&self) -> Vec<f64> {
+        self.sums.concat()
+    }
+
+    /// Adds those of a micro-batch that another process computed, as [`Self::flat`] gives them, for layers of `buffers`.
+    pub(super) fn absorb(&mut self, flat: &[f64], buffers: &[Buffer]) {
+        let mut flat = flat;
+        self.sums.resize(buffers.len() / 2, Vec::new());
+        for (sums, pair) in self.sums.iter_mut().zip(buffers.chunks_exact(2)) {
+            let length = pair.iter().map(|buffer| buffer.values.len()).sum::<usize>();
+            let (layer, rest) = flat.split_at(length.min(flat.len()));
+            sums.resize(length, 0.0);
+            sums.iter_mut().zip(layer).for_each(|(sum, value)| *sum += value);
+            flat = rest;
+        }
+        self.micro_batches += 1;
+    }
+
     /// Moves the running statistics by the mean over the step's micro-batches: one update a step.
     pub(super) fn remember(&self, buffers: &mut [Buffer]) {
         for (sums, pair) in self.sums.iter().zip(buffers.chunks_exact_mut(2)) {

@@ -213,6 +213,13 @@ impl UNet {
         statistics.remember(&mut self.buffers);
     }
 
+    /// The statistics of all micro-batches of a step, each of which came as [`BatchStatistics::flat`].
+    pub fn gathered<'a>(&self, flat: impl IntoIterator<Item = &'a [f64]>) -> BatchStatistics {
+        let mut all = BatchStatistics::default();
+        flat.into_iter().for_each(|flat| all.absorb(flat, &self.buffers));
+        all
+    }
+
     /// Digest of all parameters and buffers; see [`weights_sha256`].
     pub fn weights_sha256(&self) -> String {
         let views: Vec<HostView> = self.parameters.iter().map(|parameter| HostView::of(&parameter.value)).collect();

@@ -9,7 +9,7 @@ use burn::backend::{Backend, Flex};
 use burn::tensor::{Shape, Tensor};
 
 use super::backend::VolumeOps;
-use super::tree::SumTree;
+use super::tree::{Stretch, SumTree};
 
 /// A gradient that backward passes add to. Clones share it.
 #[derive(Clone, Default)]
@@ -29,13 +29,13 @@ impl fmt::Debug for GradientSink {
 }
 
 impl GradientSink {
-    /// Begins a step on the processor: `samples` are to come, `at_once` of them in each backward pass, each added by
-    /// itself in the order of [`SumTree`]. The memory of sums that wait between passes is taken now, where there is more
-    /// than one pass, so that it lies together.
-    pub fn begin(&self, shape: &[usize], samples: usize, at_once: usize) {
+    /// Begins a step on the processor: the samples of `stretch` are to come, `at_once` of them in each backward pass, each
+    /// added by itself in the order of [`SumTree`]. The memory of sums that wait between passes is taken now, where there
+    /// is more than one pass, so that it lies together.
+    pub fn begin(&self, shape: &[usize], stretch: &Stretch, at_once: usize) {
         let mut sums = self.lock();
-        *sums = Sums { tree: SumTree::of(samples, at_once), per_sample: true };
-        if at_once < samples {
+        *sums = Sums { tree: SumTree::of(stretch.clone(), at_once), per_sample: true };
+        if at_once < stretch.samples.len() {
             for _ in 0..sums.tree.keep() {
                 sums.tree.put(Box::new(super::slices::zeros(Shape::from(shape.to_vec()))));
             }
@@ -63,6 +63,20 @@ impl GradientSink {
             let sum = sums.tree.take(merge::<B>).and_then(of::<B>).unwrap_or_else(zeros);
             sums.tree.add(Box::new(add(sum)), merge::<B>, drop);
         }
+    }
+
+    /// Whether all samples that were to come since [`Self::begin`] have come.
+    pub fn is_complete(&self) -> bool {
+        self.lock().tree.is_complete()
+    }
+
+    /// Takes the sums of [`Stretch::parts`] out, in their order; of other devices than the processor the one sum.
+    pub fn take_parts<const D: usize>(&self) -> Vec<Tensor<D>> {
+        if !self.lock().per_sample {
+            return self.take().into_iter().collect();
+        }
+        let parts = std::mem::take(&mut *self.lock()).tree.take_parts();
+        parts.into_iter().filter_map(of::<Flex>).map(Tensor::from_primitive::<Flex>).collect()
     }
 
     /// Takes the sum out, as the tensor of rank `D` that the operation's parameter is; `None` where nothing was added.

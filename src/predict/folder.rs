@@ -16,6 +16,7 @@ use crate::exchange::Member;
 use crate::memory::budget;
 use crate::network::UNet;
 use crate::ops::cpu::pool;
+use crate::ranks::{Item, Ranks};
 use crate::train::LoadedRun;
 use crate::volume::{self, VolumeError};
 
@@ -65,6 +66,8 @@ pub struct Options {
     pub again: bool,
     /// The most that the process may hold; `Auto` is what the system has to give.
     pub memory: Auto<ByteSize>,
+    /// Those that share the cases.
+    pub ranks: Ranks,
 }
 
 /// Told of progress.
@@ -104,11 +107,31 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
         source.networks(options.checkpoint, &plan, &device)?.into_iter().unzip();
     drop(keep);
     let record = record(options, &source, &plan, &read, &postprocessing);
+    let ranks = &options.ranks;
+    let go_on = || if stop.load(Ordering::Relaxed) { Err(PredictError::Stopped) } else { Ok(()) };
+    let inputs: Vec<&str> = cases.iter().map(|case| case.id.as_str()).collect();
+    let items: [Item; 3] = [
+        ("version of voxfit", format!("{} {}", record.voxfit, record.git_revision)),
+        ("weights", record.weights_sha256.join(" ")),
+        ("list of cases", inputs.join(" ")),
+    ];
+    if let Some(said) = ranks.disagreement(&items, go_on)? {
+        let cure = "start every rank with the same voxfit and command, on folders that all of them see";
+        return Err(PredictError::Run(format!("{said}; {cure}")));
+    }
     let mut book = Book::open(record_path(&options.output), record);
     let mut wanted: Vec<(InputCase, PathBuf)> = cases.into_iter().zip(outputs).collect();
     let all = wanted.len();
-    wanted.retain(|(case, output)| options.again || !book.has(case, output));
+    let there = wanted.iter().map(|(case, output)| u8::from(!options.again && book.has(case, output))).collect();
+    // Rank 0 keeps the book, and begins to write in it soon.
+    let there = ranks.gather(there, go_on)?.swap_remove(0);
+    let mut number = 0..;
+    wanted.retain(|_| number.next().and_then(|number| there.get(number)) != Some(&1));
     observer.start(wanted.len(), all);
+    let mut number = 0..;
+    wanted.retain(|_| number.next().is_some_and(|number| ranks.place().takes(number)));
+    // Of the other ranks, for the book.
+    let (mut made_here, mut failed_here) = (Vec::new(), Vec::new());
     let place = AtomicUsize::new(0);
     let tiles = |done: usize, total: usize| {
         observer.part(place.load(Ordering::Relaxed), wanted.len(), done as f64 / total.max(1) as f64);
@@ -131,7 +154,7 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
                 for warning in &made.warnings {
                     observer.warning(&format!("{}: {warning}", case.id));
                 }
-                book.done(made)?;
+                if ranks.is_first() { book.done(made)? } else { made_here.push(made) }
             }
             Err(error @ PredictError::Stopped) => return Err(error),
             Err(error) if all == 1 || is_of_all(&error, case) => return Err(error),
@@ -139,13 +162,19 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
                 let left = if output.exists() { "; the label map that is there is an earlier one" } else { "" };
                 let error = format!("{error}{left}");
                 observer.warning(&format!("{}: not predicted: {error}", case.id));
-                book.failed(Failure { case: case.id.clone(), files: case.files.clone(), error })?;
+                let failure = Failure { case: case.id.clone(), files: case.files.clone(), error };
+                if ranks.is_first() { book.failed(failure)? } else { failed_here.push(failure) }
             }
         }
         observer.part(done + 1, wanted.len(), 0.0);
     }
-    // With nothing to do, too: it says how what is there was made.
-    book.write()?;
+    let (made, failed) = (ranks.gather_all_of(made_here, go_on)?, ranks.gather_all_of(failed_here, go_on)?);
+    if ranks.is_first() {
+        made.into_iter().try_for_each(|made| book.done(made))?;
+        failed.into_iter().try_for_each(|failure| book.failed(failure))?;
+        // With nothing to do, too: it says how what is there was made.
+        book.write()?;
+    }
     Ok(book.close())
 }
 

@@ -11,6 +11,7 @@ use crate::memory::planner::Room;
 use crate::memory::step::{StepShape, rehearse_forward};
 use crate::network::plan::NetworkPlan;
 use crate::ops::cpu::isa::isa;
+use crate::ops::tree::Stretch;
 use crate::train::LoadedRun;
 use crate::volume::normalise::Normalisation;
 use crate::volume::planes::Storage;
@@ -175,7 +176,7 @@ fn tile_bytes(plan: &NetworkPlan, patch: [usize; 3], kind: Activations, passes: 
         plan,
         patch,
         source: [0; 3],
-        effective: 1,
+        stretch: Stretch::whole(1),
         micro: 1,
         activations: kind,
         recompute: Recompute::None,

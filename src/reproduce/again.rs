@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::{Record, ReproduceError, inputs};
 use crate::config::{Auto, Config, Device, Memory, NormName};
 use crate::dataset::store::default_root;
+use crate::ranks::Ranks;
 use crate::train::checkpoint::load_weights;
 use crate::train::{self, Event, Manifest, Observer, Options, Outcome, StepReport, checkpoint_path};
 
@@ -97,6 +98,7 @@ pub fn again(
         max_time: None,
         images: false,
         tensorboard: false,
+        ranks: Ranks::alone(),
     };
     let check = Check { observer, record: &record, run: &run, last, stop, found: Mutex::default() };
     let outcome = train::run(&training, &check, stop);

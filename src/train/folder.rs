@@ -22,8 +22,9 @@ const MAX_PLAN: u64 = 256 << 10;
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Locked as long as it lives; the system lets go when the process dies.
-    _lock: File,
+    /// Locked as long as it lives; the system lets go when the process dies. `None`: another rank of the job has the
+    /// folder, and nothing is written here.
+    lock: Option<File>,
 }
 
 /// `plan.toml`: what prediction needs to know beside the weights. Triples are z, y, x but for `spacing_range`.
@@ -173,9 +174,19 @@ impl RunFolder {
                 "wait for it, stop it, or give another --run",
             )
         })?;
-        let folder = Self { path: path.to_owned(), _lock: lock };
+        let folder = Self { path: path.to_owned(), lock: Some(lock) };
         folder.remove_leftovers();
         Ok(folder)
+    }
+
+    /// The folder that another rank of the job has taken: read here, and not written.
+    pub fn of_another_rank(path: &Path) -> Self {
+        Self { path: path.to_owned(), lock: None }
+    }
+
+    /// Whether this process writes here.
+    pub fn is_taken(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// Removes what a killed process left half-written, which can be as large as a checkpoint each time.
@@ -248,6 +259,9 @@ impl RunFolder {
     /// # Errors
     /// Those of the file system.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
+        if !self.is_taken() {
+            return Ok(());
+        }
         let path = self.file(name);
         write_bytes_privately(&path, bytes).map_err(TrainError::io(path))
     }
@@ -269,6 +283,9 @@ impl RunFolder {
     /// Those of the file system.
     pub fn metrics(&self, step: u64, steps: u64) -> Result<(Metrics, bool), TrainError> {
         let path = self.file("metrics.jsonl");
+        if !self.is_taken() {
+            return Ok((Metrics { path, file: None }, false));
+        }
         let old = fs::read(&path).unwrap_or_default();
         let mut validated = false;
         write_privately(&path, |file| {
@@ -288,7 +305,7 @@ impl RunFolder {
         })
         .map_err(TrainError::io(&path))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(TrainError::io(&path))?;
-        Ok((Metrics { path, file }, validated))
+        Ok((Metrics { path, file: Some(file) }, validated))
     }
 }
 
@@ -361,7 +378,8 @@ pub fn checkpoint_path(folder: &Path, name: &str) -> PathBuf {
 /// `metrics.jsonl`: one object a line.
 pub struct Metrics {
     path: PathBuf,
-    file: File,
+    /// `None` where another rank writes.
+    file: Option<File>,
 }
 
 impl Metrics {
@@ -370,7 +388,8 @@ impl Metrics {
     /// # Errors
     /// Those of the file system.
     pub fn add(&mut self, value: &impl Serialize) -> Result<(), TrainError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
         let line = serde_json::to_string(value).map_err(|error| TrainError::io(&self.path)(error.into()))?;
-        writeln!(self.file, "{line}").map_err(TrainError::io(&self.path))
+        writeln!(file, "{line}").map_err(TrainError::io(&self.path))
     }
 }

@@ -72,8 +72,8 @@ pub(super) fn cross_validate(
                 digests.push(weights_sha256);
                 means.push(mean_dice);
             }
-            Outcome::Stopped { step, steps, run } => {
-                return Ok(Outcome::Stopped { step, steps, run: run.map(|_| options.run.clone()) });
+            Outcome::Stopped { step, steps, run, gone } => {
+                return Ok(Outcome::Stopped { step, steps, run: run.map(|_| options.run.clone()), gone });
             }
         }
         folders.push(folder);

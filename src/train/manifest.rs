@@ -27,6 +27,9 @@ pub struct Manifest {
     pub threads: usize,
     /// Processes that shared the samples.
     pub ranks: usize,
+    /// Samples of a step that each of them computed, in their order.
+    #[serde(default)]
+    pub samples_per_rank: Vec<usize>,
     /// `bitwise` where the same configuration gives the same bits; what is promised for which device is in
     /// docs/reproducibility.md.
     pub determinism: String,
@@ -201,7 +204,8 @@ impl Manifest {
             device: options.device.to_string(),
             instruction_set: crate::ops::cpu::isa::isa().name().to_owned(),
             threads: rayon::current_num_threads(),
-            ranks: 1,
+            ranks: options.ranks.place().count,
+            samples_per_rank: Vec::new(),
             determinism: if on_processor { "bitwise" } else { "tolerance" }.to_owned(),
             activations: format!("{:?}", resolved.activations).to_lowercase(),
             effective_batch: resolved.experiment.batch.effective,

@@ -52,6 +52,8 @@ pub struct Plan {
     pub speed: Speed,
     /// A real step, where one was asked for.
     pub probed: Option<Probed>,
+    /// The configuration that it was planned from.
+    pub written: Experiment,
 }
 
 /// A real step beside its prediction.
@@ -105,7 +107,8 @@ pub fn plan(options: &PlanOptions, stop: &AtomicBool) -> Result<Plan, TrainError
     }
     let median = median(&planned.resolved, &fingerprint)?;
     let coverage = coverage(planned.resolved.patch, zyx(median));
-    Ok(Plan { dataset, fingerprint, median, coverage, beside, planned, room, speed, probed })
+    let written = written.clone();
+    Ok(Plan { dataset, fingerprint, median, coverage, beside, planned, room, speed, probed, written })
 }
 
 /// Median voxels of a case on the plan's grid, x, y, z.

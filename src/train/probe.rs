@@ -17,6 +17,7 @@ use crate::ops::cpu::worker::on_worker;
 use crate::patch::Sample;
 use crate::patch::augment::{self, source_size};
 use crate::random::stream;
+use crate::ranks::Ranks;
 
 /// What a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -52,6 +53,7 @@ pub fn probe(resolved: &Resolved, arena: Arena, device: Device) -> Result<Probe,
         batch_dice: resolved.experiment.train.batch_dice,
         loss_scale: 1.0,
         device,
+        ranks: Ranks::alone(),
     };
     let load = |range: Range<usize>| {
         Ok::<_, Infallible>(range.into_par_iter().map(|number| noise(resolved, number)).collect())

@@ -123,7 +123,10 @@ pub(super) struct StepSupply<'a> {
     watch: Option<&'a Watch>,
     /// Complete steps.
     step: u64,
-    effective: usize,
+    /// The number after that of the last sample that is read here.
+    end: usize,
+    /// Whether other ranks compute the rest.
+    together: bool,
     clock: Instant,
     /// Blocks of the last micro-batch so far, once it is loaded.
     blocks: Cell<Option<u32>>,
@@ -135,9 +138,14 @@ impl<'a> StepSupply<'a> {
         stop: &'a AtomicBool,
         watch: Option<&'a Watch>,
         step: u64,
-        effective: usize,
+        end: usize,
     ) -> Self {
-        Self { samples, stop, watch, step, effective, clock: Instant::now(), blocks: Cell::new(None) }
+        Self { samples, stop, watch, step, end, together: false, clock: Instant::now(), blocks: Cell::new(None) }
+    }
+
+    /// The same where other ranks compute the rest.
+    pub fn together(self, together: bool) -> Self {
+        Self { together, ..self }
     }
 }
 
@@ -148,13 +156,14 @@ impl Supply for StepSupply<'_> {
         if self.stop.load(Ordering::Relaxed) && self.clock.elapsed() > PATIENCE {
             return Err(TrainError::Stopped);
         }
-        if range.end == self.effective {
+        if range.end == self.end {
             self.blocks.set(Some(0));
         }
         Ok(self.samples.load(self.step, range)?)
     }
 
     fn go_on(&self) -> Result<(), TrainError> {
+        self.go_on_together()?;
         let Some(watch) = self.watch else { return Ok(()) };
         if let Some(blocks) = self.blocks.get() {
             self.blocks.set(Some(blocks + 1));
@@ -163,5 +172,14 @@ impl Supply for StepSupply<'_> {
             }
         }
         watch.go_on()
+    }
+
+    /// What starts many ranks tells all of them to stop when one is lost, and does not wait for long: the step is given
+    /// up at once, for it may never be complete.
+    fn go_on_together(&self) -> Result<(), TrainError> {
+        match self.together && self.stop.load(Ordering::Relaxed) {
+            true => Err(TrainError::Stopped),
+            false => Ok(()),
+        }
     }
 }

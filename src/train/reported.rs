@@ -23,6 +23,9 @@ impl Loop<'_> {
 
     /// The page of a run that is done, with pictures of its worst, median and best case.
     pub(super) fn write_last_page(&self, summary: Option<&Summary>) {
+        if !self.folder.is_taken() {
+            return;
+        }
         let chosen = summary.map(choose).unwrap_or_default();
         if !self.images && !chosen.is_empty() {
             let why = match self.manifest.anonymous_cases {
@@ -59,6 +62,9 @@ impl Loop<'_> {
     }
 
     fn page_with(&self, pictures: &Pictures) {
+        if !self.folder.is_taken() {
+            return;
+        }
         if let Err(error) = write_in_run(self.folder.path(), pictures) {
             self.observer.event(Event::Warning(format!("report.html was not written: {error}")));
         }
@@ -66,6 +72,9 @@ impl Loop<'_> {
 
     /// Opens a file of scalars for the steps that this process makes.
     pub(super) fn follow(&mut self) {
+        if !self.folder.is_taken() {
+            return;
+        }
         match EventFile::create(&self.folder.file("tensorboard"), self.step) {
             Ok(file) => self.scalars = Some(file),
             Err(error) => self.observer.event(Event::Warning(format!("no scalars for TensorBoard: {error}"))),

@@ -8,8 +8,8 @@ use super::optimizer::{Optimizer, clip_factor, global_norm, learning_rate};
 use super::precision::LossScale;
 use super::recovery::{StepSupply, Watch};
 use super::reported::Scalars;
-use super::session::{Event, Observer, Outcome, StepReport};
-use super::step::{self, StepSettings};
+use super::session::{Event, Observer, Options, Outcome, StepReport};
+use super::step::{self, Known, StepSettings};
 use super::{Samples, TrainError, checkpoint};
 use crate::config::Resolved;
 use crate::dataset::Dataset;
@@ -17,6 +17,7 @@ use crate::dataset::split::Split;
 use crate::memory::meter;
 use crate::network::UNet;
 use crate::ops::cpu::pool::{self, Keep};
+use crate::ranks::{Item, Peer};
 
 /// Steps in a row that may be skipped for overflow before the run is given up.
 const MAX_SKIPPED: u32 = 40;
@@ -31,6 +32,8 @@ pub(super) struct Loop<'a> {
     pub split: &'a Split,
     pub samples: Samples<'a>,
     pub settings: StepSettings,
+    /// The number after that of the last of a step's samples that are computed here.
+    pub end: usize,
     pub network: UNet,
     pub optimizer: Optimizer,
     pub scale: LossScale,
@@ -62,11 +65,14 @@ impl Loop<'_> {
     /// Goes back to the last checkpoint; an outcome where the run is already done.
     pub fn resume(&mut self) -> Result<Option<Outcome>, TrainError> {
         let path = self.folder.checkpoint("last");
-        if !path.exists() && !path.with_file_name("previous.safetensors").exists() {
+        let is_there = path.exists() || path.with_file_name("previous.safetensors").exists();
+        self.agree(&[("checkpoint of the run (whether there is one)", is_there.to_string())])?;
+        if !is_there {
             self.observer.event(Event::Notice("no checkpoint to resume from: starting at step 0".into()));
             return Ok(None);
         }
         let mut saved = checkpoint::load(&path)?;
+        self.agree(&[("checkpoint", format!("step {} {}", saved.state.step, saved.state.weights_sha256))])?;
         if saved.state.config_sha256 != self.config_sha256 {
             let cure = "resume with the run's own config.toml, or start another run with --run";
             return Err(TrainError::run(&path, "the configuration is not the one of this run", cure));
@@ -100,6 +106,51 @@ impl Loop<'_> {
         self.best = saved.state.best;
         self.observer.event(Event::Notice(format!("resumed from step {}", self.step)));
         Ok(None)
+    }
+
+    /// Refuses ranks that have something else than rank 0.
+    pub(super) fn agree(&self, items: &[Item]) -> Result<(), TrainError> {
+        match self.settings.ranks.disagreement(items, || self.together())? {
+            None => Ok(()),
+            Some(said) => {
+                let cure = "start every rank with the same voxfit, command, configuration, data and run folder";
+                Err(TrainError::run(self.folder.path(), said, cure))
+            }
+        }
+    }
+
+    /// What has to be the same on all ranks: it decides the result, or what is done when.
+    pub fn identity(&self, options: &Options) -> Vec<Item> {
+        let train = &self.resolved.experiment.train;
+        let often = [train.validate_every, train.validate_cases as u64, train.checkpoint_every];
+        let revision = env!("VOXFIT_GIT_REVISION");
+        vec![
+            ("version of voxfit", format!("{} {revision}", crate::VERSION)),
+            ("configuration", self.config_sha256.clone()),
+            ("dataset", self.manifest.data_sha256.clone()),
+            ("split into cases to train on and held-out ones", self.manifest.split_sha256.clone()),
+            ("start of the weights", format!("{:?}", self.manifest.start_weights_sha256)),
+            ("train.validate_every, validate_cases or checkpoint_every", format!("{often:?}")),
+            ("command (--resume, --max-time)", format!("{} {:?}", options.resume, options.max_time)),
+        ]
+    }
+
+    /// Whether to wait for the other ranks any longer.
+    pub(super) fn together(&self) -> Result<(), TrainError> {
+        match self.settings.ranks.are_several() && self.stop.load(Ordering::Relaxed) {
+            true => Err(TrainError::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether it is time to stop, on all ranks alike.
+    fn is_to_stop(&self) -> Result<bool, TrainError> {
+        let mut out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if self.deadline.is_some() {
+            let said = self.settings.ranks.gather(vec![u8::from(out_of_time)], || self.together())?;
+            out_of_time = said.iter().any(|said| said == &[1]);
+        }
+        Ok(out_of_time || self.stop.load(Ordering::Relaxed))
     }
 
     /// The manifest that an earlier process left.
@@ -138,6 +189,12 @@ impl Loop<'_> {
 
     fn all_steps(&mut self) -> Result<Outcome, TrainError> {
         let (mut metrics, validated) = self.folder.metrics(self.step, self.total())?;
+        // Rank 0 has the file, and says it to all.
+        let said = match self.settings.ranks.gather(vec![u8::from(validated)], || self.together()) {
+            Err(TrainError::Stopped) => return self.stopped(),
+            other => other?,
+        };
+        let validated = said.first().is_some_and(|said| said == &[1]);
         self.settle();
         let mut trained = Duration::ZERO;
         let mut skipped = 0;
@@ -150,9 +207,9 @@ impl Loop<'_> {
             }
         }
         while self.step < self.total() {
-            let out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if out_of_time || self.stop.load(Ordering::Relaxed) {
-                return self.stopped();
+            match self.is_to_stop() {
+                Ok(true) | Err(TrainError::Stopped) => return self.stopped(),
+                other => drop(other?),
             }
             let clock = Instant::now();
             let report = match self.one_step() {
@@ -187,10 +244,11 @@ impl Loop<'_> {
         self.run_peak = self.run_peak.max(meter::peak_of(&self.settings.device));
         meter::reset_peak();
         self.settings.loss_scale = self.scale.scale as f32;
+        let mut known = Known::default();
         let found = loop {
-            let effective = self.settings.effective;
-            let supply = StepSupply::new(&self.samples, self.stop, self.watch.as_ref(), self.step, effective);
-            match step::gradient(&self.network, &self.settings, supply) {
+            let together = self.settings.ranks.are_several();
+            let supply = StepSupply::new(&self.samples, self.stop, self.watch.as_ref(), self.step, self.end);
+            match step::gradient_knowing(&self.network, &self.settings, supply.together(together), &mut known) {
                 Err(error) => {
                     // Half a gradient is in the sinks; a later step of this process must not find it.
                     self.network.parameters.iter().for_each(|parameter| drop(parameter.take_gradient()));
@@ -278,6 +336,13 @@ impl Loop<'_> {
     }
 
     pub(super) fn save(&self, name: &str, finished: bool) -> Result<(), TrainError> {
+        if !self.folder.is_taken() {
+            return Ok(());
+        }
+        self.save_here(name, finished)
+    }
+
+    fn save_here(&self, name: &str, finished: bool) -> Result<(), TrainError> {
         let state = checkpoint::State {
             step: self.step,
             steps: self.total(),
@@ -294,8 +359,15 @@ impl Loop<'_> {
     }
 
     pub(super) fn stopped(&self) -> Result<Outcome, TrainError> {
+        let ranks = &self.settings.ranks;
+        let gone = ranks.gone().iter().map(Peer::name).collect();
         self.save("last", false)?;
+        // All ranks have the same weights and state: where the one that writes is gone, the next does.
+        if !self.folder.is_taken() && ranks.stands_in() && self.folder.path().is_dir() {
+            self.save_here("last", false)?;
+        }
         self.write_page();
-        Ok(Outcome::Stopped { step: self.step, steps: self.total(), run: Some(self.folder.path().to_owned()) })
+        let run = Some(self.folder.path().to_owned());
+        Ok(Outcome::Stopped { step: self.step, steps: self.total(), run, gone })
     }
 }

@@ -105,8 +105,8 @@ pub(super) fn each_seed(
         observer.event(Event::Notice(text));
         match fold(&options, &folder, data, options.config.experiment.data.fold, observer, stop)? {
             Outcome::Finished { weights_sha256, .. } => digests.push(weights_sha256),
-            Outcome::Stopped { step, steps, run } => {
-                return Ok(Outcome::Stopped { step, steps, run: run.map(|_| options.run.clone()) });
+            Outcome::Stopped { step, steps, run, gone } => {
+                return Ok(Outcome::Stopped { step, steps, run: run.map(|_| options.run.clone()), gone });
             }
         }
         folders.push(folder);

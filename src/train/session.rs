@@ -1,6 +1,6 @@
 //! A training from its options to its outcome.
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(super) use super::data::Data;
@@ -29,6 +29,7 @@ use crate::ops::cpu::worker::on_worker;
 use crate::patch::augment::source_size;
 use crate::patch::sampler::Sampler;
 use crate::predict::check_validation;
+use crate::ranks::{Peer, Ranks};
 
 /// The arguments of a training.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +58,8 @@ pub struct Options {
     pub images: bool,
     /// Scalars in `tensorboard/`.
     pub tensorboard: bool,
+    /// Those that share the samples of a step.
+    pub ranks: Ranks,
 }
 
 /// What a person is told while a training runs.
@@ -162,6 +165,8 @@ pub enum Outcome {
         steps: u64,
         /// None where the stop came before the first step and there is no run folder yet.
         run: Option<PathBuf>,
+        /// Ranks whose end was the reason, by number, process and machine, as far as it can be seen from here.
+        gone: Vec<String>,
     },
 }
 
@@ -171,8 +176,9 @@ pub enum Outcome {
 /// The first fault. Nothing is written before the configuration, the dataset and the plan are found right.
 pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     match prepare_and_train(options, observer, stop) {
-        Err(TrainError::Dataset(DatasetError::Stopped)) => {
-            Ok(Outcome::Stopped { step: 0, steps: options.config.experiment.train.steps, run: None })
+        Err(TrainError::Dataset(DatasetError::Stopped) | TrainError::Stopped) => {
+            let gone = options.ranks.gone().iter().map(Peer::name).collect();
+            Ok(Outcome::Stopped { step: 0, steps: options.config.experiment.train.steps, run: None, gone })
         }
         other => other,
     }
@@ -180,13 +186,20 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
 
 /// Refuses run folders that cannot be written into; the seeds, where there are to be several.
 pub(super) fn check_folders(options: &Options) -> Result<Option<Vec<u64>>, TrainError> {
+    let refuse_existing = options.ranks.is_first();
     let seeds = options.seeds.map(|count| seeds::seeds(options, count)).transpose()?;
+    if options.ranks.are_several() && (options.seeds.is_some() || options.each_fold) {
+        let cure = "start one job for each with --fold K, or --set train.seed=S, and a --run of its own";
+        return Err(TrainError::run(&options.run, "several ranks train one fold with one seed at a time", cure));
+    }
     match (&seeds, options.each_fold) {
         (Some(_), true) => {
             let cure = "give one of them; each fold by itself with --fold K --seeds N and a --run of its own";
             return Err(TrainError::run("--seeds", "several seeds of every fold are more than one series", cure));
         }
         (Some(_), false) => {}
+        // Rank 0 alone takes the folder, and may have done so by now.
+        (None, _) if !refuse_existing => {}
         (None, true) => RunFolder::refuse_existing_series(&options.run, options.resume, Series::Folds)?,
         (None, false) => RunFolder::refuse_existing(&options.run, options.resume)?,
     }
@@ -195,13 +208,13 @@ pub(super) fn check_folders(options: &Options) -> Result<Option<Vec<u64>>, Train
 
 fn prepare_and_train(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     let seeds = check_folders(options)?;
-    let data = Data::open(options, observer, stop)?;
+    let data = in_turn(&options.ranks, stop, || Data::open(options, observer, stop))?;
     let trained = match seeds {
         Some(seeds) => seeds::each_seed(options, &data, &seeds, observer, stop),
         None => one_or_each_fold(options, &data, observer, stop),
     };
     let several = options.seeds.is_some() || (options.each_fold && !options.run.join("manifest.json").exists());
-    if let (true, Ok(Outcome::Finished { .. })) = (several, &trained)
+    if let (true, Ok(Outcome::Finished { .. })) = (several && options.ranks.is_first(), &trained)
         && let Err(error) = crate::report::write_in_series(&options.run)
     {
         observer.event(Event::Warning(format!("report.html was not written: {error}")));
@@ -218,7 +231,9 @@ fn one_or_each_fold(
     let experiment = &options.config.experiment;
     let count = data.held_out.folds(experiment);
     if !options.each_fold || (data.dataset.cases.len() < count && !data.held_out.by_file()) {
-        RunFolder::refuse_existing(&options.run, options.resume)?;
+        if options.ranks.is_first() {
+            RunFolder::refuse_existing(&options.run, options.resume)?;
+        }
         return fold(options, &options.run, data, experiment.data.fold, observer, stop);
     }
     folds::cross_validate(options, data, count, observer, stop)
@@ -240,7 +255,9 @@ pub(super) fn fold(
     let tell = |done, total| observer.event(Event::Preparing { done, total });
     let left = levers.as_ref().and_then(|(_, room)| Some(room.budget?.saturating_sub(room.program)));
     let memory = (DEFAULT_MEMORY, left);
-    let store = Store::open_or_prepare_until(cache, dataset, &resolved.preparation, memory, &tell, stop)?;
+    let store = in_turn(&options.ranks, stop, || {
+        Ok(Store::open_or_prepare_until(cache, dataset, &resolved.preparation, memory, &tell, stop)?)
+    })?;
 
     // Once more, with what the process holds by now, without what preparing has left behind.
     pool::release();
@@ -268,7 +285,10 @@ pub(super) fn fold(
         _ => LossScale::none(),
     };
 
-    let folder = RunFolder::take(path, options.resume)?;
+    let folder = match options.ranks.is_first() {
+        true => RunFolder::take(path, options.resume)?,
+        false => RunFolder::of_another_rank(path),
+    };
     let mut manifest = Manifest::new(options, &resolved, shown, store.contents(), &split, network.parameter_count())?;
     manifest.split = record;
     manifest.left_out_cases.clone_from(&data.left_out);
@@ -287,7 +307,11 @@ pub(super) fn fold(
         batch_dice: experiment.train.batch_dice,
         loss_scale: 1.0,
         device,
+        ranks: options.ranks.clone(),
     };
+    let stretches = settings.stretches(&network);
+    manifest.samples_per_rank = stretches.iter().map(|stretch| stretch.samples.len()).collect();
+    let end = stretches[options.ranks.place().index].samples.end;
     let sampler = Sampler {
         seed: experiment.train.seed,
         effective_batch: experiment.batch.effective,
@@ -306,6 +330,7 @@ pub(super) fn fold(
         split: &split,
         samples,
         settings,
+        end,
         network,
         optimizer,
         scale,
@@ -320,6 +345,7 @@ pub(super) fn fold(
         images: options.images && !options.anonymous_cases,
         scalars: None,
     };
+    run.agree(&run.identity(options))?;
     if options.resume
         && let Some(outcome) = run.resume()?
     {
@@ -333,6 +359,22 @@ pub(super) fn fold(
     }
     run.begin(&LoadedRun::new(&resolved, dataset, fingerprint, split.validates_on_training_cases))?;
     on_worker(|| run.steps())
+}
+
+/// Does what leaves something in the cache on one rank of each machine first: the others find it there.
+fn in_turn<T>(
+    ranks: &Ranks,
+    stop: &AtomicBool,
+    mut work: impl FnMut() -> Result<T, TrainError>,
+) -> Result<T, TrainError> {
+    let go_on = || if stop.load(Ordering::Relaxed) { Err(TrainError::Stopped) } else { Ok(()) };
+    let first = ranks.on_this_machine().index == 0;
+    let done = if first { Some(work()?) } else { None };
+    ranks.meet(go_on)?;
+    match done {
+        Some(done) => Ok(done),
+        None => work(),
+    }
 }
 
 /// What a run will be, before any case is prepared.
@@ -389,6 +431,7 @@ fn set_levers(resolved: &mut Resolved, options: &Options) -> Result<Option<(Fit,
     // What looking through the cases has left behind is none of the run's.
     pool::release();
     let room = Room::here(written);
+    let room = room.of_rank(options.ranks.place(), resolved).beside(options.ranks.on_this_machine().count, written);
     Ok(Some((planner::set_levers(resolved, written, &room)?, room)))
 }
 

@@ -5,6 +5,9 @@
 //! divisors come from the labels alone; so each micro-batch adds its share of the gradient, and the sum is that of the
 //! whole, with nothing to weight afterwards and no matter whether the micro-batch divides N. Where there is one Dice over
 //! the whole effective batch, its sums come from a forward pass of their own (`totals.rs`).
+//!
+//! Where several ranks share the samples, each does this with its own, and the sums are then made of all.
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,9 +18,13 @@ use super::inputs::{Inputs, Place};
 use super::optimizer::global_norm;
 use super::totals::Totals;
 use crate::config::Recompute;
+use crate::network::plan::Norm;
 use crate::network::{BatchStatistics, Mode, UNet, head_weights};
+use crate::ops::tree::Stretch;
 use crate::ops::{self, LossSpec};
 use crate::patch::Sample;
+use crate::ranks::exchange::Exchange;
+use crate::ranks::{self, Ranks};
 
 /// What a step needs to know beside the samples.
 #[derive(Clone, Debug)]
@@ -42,6 +49,17 @@ pub struct StepSettings {
     pub loss_scale: f32,
     /// Without autodiff.
     pub device: Device,
+    /// Those that share the samples.
+    pub ranks: Ranks,
+}
+
+impl StepSettings {
+    /// The samples that each rank computes, in order. Those of a micro-batch of a batch norm stay together, for the
+    /// result of one is none without the others.
+    pub(super) fn stretches(&self, network: &UNet) -> Vec<Stretch> {
+        let batch_norm = network.plan().stages.iter().any(|stage| stage.norm == Norm::Batch);
+        ranks::stretches(self.ranks.place().count, self.effective, if batch_norm { self.micro } else { 1 })
+    }
 }
 
 /// What the backward passes of a step give.
@@ -72,6 +90,15 @@ pub trait Supply {
     fn go_on(&self) -> Result<(), Self::Error> {
         Ok(())
     }
+
+    /// The same where other ranks count on this step's going on: asked while they are waited for, and from when they have
+    /// been sent something of it.
+    ///
+    /// # Errors
+    /// What ends the job.
+    fn go_on_together(&self) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 impl<E, F: Fn(Range<usize>) -> Result<Vec<Sample>, E>> Supply for F {
@@ -82,26 +109,78 @@ impl<E, F: Fn(Range<usize>) -> Result<Vec<Sample>, E>> Supply for F {
     }
 }
 
+/// What a step that is begun again need not find out again: the other ranks would not.
+#[derive(Default)]
+pub struct Known(Totals);
+
 /// Computes the gradient of the mean loss of samples `0..effective` of a step.
 ///
 /// # Errors
 /// Those of `supply`; what was summed by then stays in the parameters' sinks.
 pub fn gradient<S: Supply>(network: &UNet, settings: &StepSettings, supply: S) -> Result<StepGradient, S::Error> {
+    gradient_knowing(network, settings, supply, &mut Known::default())
+}
+
+/// The same where the step may be begun again after an error; `known` is empty at its beginning.
+///
+/// # Errors
+/// As [`gradient`].
+pub fn gradient_knowing<S: Supply>(
+    network: &UNet,
+    settings: &StepSettings,
+    supply: S,
+    known: &mut Known,
+) -> Result<StepGradient, S::Error> {
     let heads = Heads::new(network);
-    let totals = Totals::of(network, &heads, settings, &supply)?;
-    let micro = settings.micro.clamp(1, settings.effective.max(1));
-    network.parameters.iter().for_each(|parameter| parameter.begin_gradient(settings.effective, micro));
-    let mut statistics = BatchStatistics::default();
+    let stretches = settings.stretches(network);
+    let stretch = &stretches[settings.ranks.place().index];
+    known.0.complete(network, &heads, settings, stretch.samples.clone(), &supply)?;
+    let totals = &known.0;
+    let Range { start, end } = stretch.samples;
+    let micro = settings.micro.clamp(1, stretch.samples.len().max(1));
+    network.parameters.iter().for_each(|parameter| parameter.begin_gradient(stretch, micro));
+    let exchange = RefCell::new(Exchange::new(&settings.ranks, &network.parameters, &stretches));
+    let mut statistics = Vec::new();
     let mut loss = 0.0;
-    for start in (0..settings.effective).step_by(micro) {
-        let range = start..(start + micro).min(settings.effective);
+    for first in (start..end).step_by(micro) {
+        let range = first..(first + micro).min(end);
+        let last = range.end == end;
         let place = Place::new(range.len(), network.plan().in_channels, settings.patch, &heads.strides);
         let inputs = place.fill(supply.load(range)?, &heads.strides, settings);
-        let go_on = || supply.go_on();
-        loss += micro_batch(network, settings, &heads, &totals, inputs, &mut statistics, &go_on)?;
+        let go_on = || match exchange.borrow_mut().as_mut().filter(|_| last) {
+            Some(exchange) => {
+                exchange.offer(&network.parameters);
+                if exchange.has_begun() { supply.go_on_together() } else { supply.go_on() }
+            }
+            None => supply.go_on(),
+        };
+        let mut noted = BatchStatistics::default();
+        loss += micro_batch(network, settings, &heads, totals, inputs, &mut noted, &go_on)?;
+        statistics.push(noted);
     }
-    let gradients = network.parameters.iter().map(|parameter| parameter.take_gradient()).collect();
+    let go_on = || supply.go_on_together();
+    let gradients = match exchange.into_inner() {
+        Some(exchange) => exchange.finish(&network.parameters, go_on)?,
+        None => network.parameters.iter().map(|parameter| parameter.take_gradient()).collect(),
+    };
+    let (loss, statistics) = gather(network, settings, loss, &statistics, go_on)?;
     Ok(StepGradient { gradients, loss, statistics })
+}
+
+/// The loss of all ranks' samples, and what their batch norms noted, micro-batch after micro-batch as one process has them.
+fn gather<E>(
+    network: &UNet,
+    settings: &StepSettings,
+    loss: f64,
+    statistics: &[BatchStatistics],
+    go_on: impl Fn() -> Result<(), E>,
+) -> Result<(f64, BatchStatistics), E> {
+    let flat: Vec<Vec<f64>> = statistics.iter().map(BatchStatistics::flat).collect();
+    let numbers = [vec![loss], flat.concat()].concat();
+    let found = settings.ranks.gather_numbers(&numbers, go_on)?;
+    let values = network.buffers.iter().map(|buffer| buffer.values.len()).sum::<usize>().max(1);
+    let noted = found.iter().flat_map(|numbers| numbers.get(1..).unwrap_or_default().chunks(values));
+    Ok((found.iter().filter_map(|numbers| numbers.first()).sum(), network.gathered(noted)))
 }
 
 /// The samples of the first micro-batch whose loss or gradient is not finite; `None` where only their sum is not.
@@ -114,9 +193,11 @@ pub fn first_not_finite<S: Supply>(
     supply: S,
 ) -> Result<Option<Range<usize>>, S::Error> {
     // One Dice over the batch would carry the fault of one sample into the loss of every other.
-    let settings = &StepSettings { batch_dice: false, ..settings.clone() };
+    // Each rank by itself goes through all samples.
+    let settings = &StepSettings { batch_dice: false, ranks: Ranks::alone(), ..settings.clone() };
     let heads = Heads::new(network);
-    let totals = Totals::of(network, &heads, settings, &supply)?;
+    let mut totals = Totals::default();
+    totals.complete(network, &heads, settings, 0..settings.effective, &supply)?;
     let micro = settings.micro.max(1);
     for start in (0..settings.effective).step_by(micro) {
         let range = start..(start + micro).min(settings.effective);

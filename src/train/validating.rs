@@ -88,17 +88,21 @@ impl Loop<'_> {
         }
     }
 
+    /// Ranks share the cases, and each gets the figures of all.
     fn looks_at(&self, cases: &[usize], with_surfaces: bool) -> Result<Vec<Looked>, TrainError> {
         let predictor = self.predictor();
+        let ranks = &self.settings.ranks;
         let mut looked = Vec::new();
-        for (done, case) in cases.iter().enumerate() {
+        for (number, case) in cases.iter().enumerate().filter(|(number, _)| ranks.place().takes(*number)) {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(TrainError::Stopped);
             }
             looked.push(validation::case(&predictor, self.dataset, &self.dataset.cases[*case], with_surfaces)?);
-            self.observer.event(Event::Validating { done: done + 1, total: cases.len() });
+            let done = (number + 1).max(ranks.place().count * looked.len()).min(cases.len());
+            self.observer.event(Event::Validating { done, total: cases.len() });
         }
-        Ok(looked)
+        let found = ranks.gather_all_of(looked, || self.together())?;
+        Ok(found)
     }
 
     /// The end: all validation cases with every figure, the last checkpoint, the digest.

@@ -66,6 +66,7 @@ pub fn summarise(dataset: &Dataset, cases: &[CaseFigures], step: u64, seconds: f
 }
 
 /// One held-out case.
+#[derive(Serialize, Deserialize)]
 pub struct Looked {
     pub figures: CaseFigures,
     /// What keeping the largest parts alone would make of it; `None` without surfaces.

@@ -6,6 +6,7 @@ use voxfit::config::Recompute;
 use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
 use voxfit::network::{UNet, host};
 use voxfit::patch::Sample;
+use voxfit::ranks::Ranks;
 use voxfit::train::step::{StepGradient, StepSettings, gradient};
 
 /// Voxels of a sample, z, y, x.
@@ -108,6 +109,7 @@ pub fn settings(effective: usize, micro: usize, activations: FloatDType) -> Step
         batch_dice: false,
         loss_scale: 1.0,
         device: Device::flex(),
+        ranks: Ranks::alone(),
     }
 }
 

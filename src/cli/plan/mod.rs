@@ -1,5 +1,6 @@
 //! `voxfit plan`: what a dataset and a budget lead to.
 mod json;
+mod ranks;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,9 @@ pub struct PlanArgs {
     /// Run two real steps and show predicted beside measured
     #[arg(long)]
     probe: bool,
+    /// Show what 1, 2, ... R processes would hold, send and take that share the samples of a step by MPI
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..=256))]
+    ranks: Option<u16>,
     /// Plan the network for a coarser grid that nnU-Net trains where a patch shows less than a quarter of a case
     #[arg(long)]
     low_resolution: bool,
@@ -111,8 +115,19 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let stop = interrupt::on_first_interrupt();
     let plan = voxfit::train::plan(&options, stop)?;
     match args.json {
-        true => terminal::say_json(&json::page(&plan))?,
-        false => terminal::say(&table::page(&plan))?,
+        true => {
+            let mut page = json::page(&plan);
+            if let Some(most) = args.ranks {
+                page["ranks"] = ranks::rows(&plan, most.into()).into();
+            }
+            terminal::say_json(&page)?;
+        }
+        false => {
+            terminal::say(&table::page(&plan))?;
+            if let Some(most) = args.ranks {
+                terminal::say(&format!("\n{}", ranks::page(&plan, most.into())))?;
+            }
+        }
     }
     if let Some(path) = &args.output {
         write(path, &plan)?;

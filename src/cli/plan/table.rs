@@ -136,7 +136,7 @@ fn aligned(mut table: Table) -> String {
 }
 
 /// Short times with their decimals.
-fn time(seconds: f64) -> String {
+pub fn time(seconds: f64) -> String {
     match seconds {
         0.0..1.0 => format!("{seconds:.2} s"),
         1.0..60.0 => format!("{seconds:.1} s"),

@@ -14,7 +14,9 @@ use super::step::StepShape;
 use super::{budget, meter};
 use crate::config::{Auto, Experiment, NormName, Recompute, Resolved};
 use crate::ops::cpu::isa::{Isa, isa};
+use crate::ops::tree::Stretch;
 use crate::patch::augment::source_size;
+use crate::ranks::{Place, exchange};
 
 /// What a plan is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Room {
     pub threads: usize,
     /// Instruction set of the inner loops, which decides the size of their blocks.
     pub isa: Isa,
+    /// Which of how many processes that share the samples of a step.
+    pub rank: Place,
 }
 
 impl Room {
@@ -34,7 +38,33 @@ impl Room {
     pub fn here(written: &Experiment) -> Self {
         let budget = budget::of(written.memory.budget);
         let program = meter::resident_bytes().unwrap_or(0);
-        Self { budget, program, threads: rayon::current_num_threads(), isa: isa() }
+        Self { budget, program, threads: rayon::current_num_threads(), isa: isa(), rank: Place::ALONE }
+    }
+
+    /// The same for one of several ranks, in a run as it was resolved: what they exchange is held beside the step.
+    pub fn of_rank(mut self, rank: Place, resolved: &Resolved) -> Self {
+        self.rank = rank;
+        let parts = (0..rank.count).map(|index| self.stretch_of(Place { index, ..rank }, resolved).parts().len());
+        self.program += exchange::room(rank.count, parts.max().unwrap_or(1));
+        self
+    }
+
+    /// The same where `count` processes share the machine: of what the system has to give, one share.
+    pub fn beside(mut self, count: usize, written: &Experiment) -> Self {
+        if written.memory.budget == Auto::Auto {
+            self.budget = self.budget.map(|budget| budget / count.max(1) as u64);
+        }
+        self
+    }
+
+    /// The step's samples that are this process's.
+    pub fn stretch(&self, resolved: &Resolved) -> Stretch {
+        self.stretch_of(self.rank, resolved)
+    }
+
+    fn stretch_of(&self, rank: Place, resolved: &Resolved) -> Stretch {
+        let together = if resolved.norm.used == NormName::Batch { resolved.micro } else { 1 };
+        rank.stretch(resolved.experiment.batch.effective, together)
     }
 
     /// The step of a run, with the levers it has.
@@ -43,7 +73,7 @@ impl Room {
             plan: &resolved.plan,
             patch: resolved.patch,
             source: source_size(&resolved.experiment.augment, resolved.patch),
-            effective: resolved.experiment.batch.effective,
+            stretch: self.stretch(resolved),
             micro: resolved.micro,
             activations: resolved.activations,
             recompute: resolved.recompute(),
@@ -60,10 +90,10 @@ impl Room {
 /// # Errors
 /// Nothing fits.
 pub fn set_levers(resolved: &mut Resolved, written: &Experiment, room: &Room) -> Result<Fit, Box<Short>> {
-    let effective = resolved.experiment.batch.effective;
+    let samples = room.stretch(resolved).samples.len();
     // A batch norm holds only where the micro-batch is written.
     let micro = if resolved.norm.used == NormName::Batch { Auto::Value(resolved.micro) } else { written.batch.micro };
-    let choices = choices(effective, micro, written.memory.recompute);
+    let choices = choices(samples, micro, written.memory.recompute);
     let shape = room.step(resolved);
     let found = fit(&shape, &choices, room.budget, room.program).map_err(|smallest| {
         let least = Levers { micro: 1, recompute: Recompute::Blocks };

@@ -18,6 +18,7 @@ use crate::config::{Activations, OptimizerName, Recompute};
 use crate::network::plan::NetworkPlan;
 use crate::ops::cpu::isa::Isa;
 use crate::ops::cpu::pool::{Arena, REGION};
+use crate::ops::tree::Stretch;
 
 pub use forward::rehearse_forward;
 use walk::Walk;
@@ -32,8 +33,8 @@ pub struct StepShape<'a> {
     pub patch: [usize; 3],
     /// Voxels that are read for a patch before it is turned and scaled, z, y, x; zeros where samples are there already.
     pub source: [usize; 3],
-    /// Samples of a step.
-    pub effective: usize,
+    /// The step's samples that this process computes.
+    pub stretch: Stretch,
     /// Samples in memory at once.
     pub micro: usize,
     /// Type of what passes between layers.

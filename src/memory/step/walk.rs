@@ -153,9 +153,10 @@ impl<'a> Walk<'a> {
     /// What is held of each parameter's gradient when a step begins.
     fn begin_gradients(&mut self) {
         self.at("samples", "");
-        let (samples, at_once) = (self.shape.effective, self.shape.micro.clamp(1, self.shape.effective.max(1)));
+        let samples = self.shape.stretch.samples.len();
+        let at_once = self.shape.micro.clamp(1, samples.max(1));
         for length in self.numbers.lengths.clone() {
-            let mut tree = SumTree::of(samples, at_once);
+            let mut tree = SumTree::of(self.shape.stretch.clone(), at_once);
             if at_once < samples {
                 (0..tree.keep()).for_each(|_| tree.put(self.take(Part::Gradients, 4 * length)));
             }
@@ -166,11 +167,12 @@ impl<'a> Walk<'a> {
     pub fn step(&mut self) {
         let shape = self.shape;
         self.begin_gradients();
-        let micro = shape.micro.clamp(1, shape.effective.max(1));
-        let starts: Vec<usize> = (0..shape.effective).step_by(micro).collect();
+        let samples = shape.stretch.samples.len();
+        let micro = shape.micro.clamp(1, samples.max(1));
+        let starts: Vec<usize> = (0..samples).step_by(micro).collect();
         // Between the first and the last, a micro-batch takes what the one before took, but for what the sums wait for:
         // that one is walked at which the most wait.
-        let fullest = fullest(shape.effective, micro);
+        let fullest = fullest(&shape.stretch, micro);
         let last = starts.len().saturating_sub(SOME);
         let mut walked = 0;
         for (number, start) in starts.into_iter().enumerate() {
@@ -180,7 +182,7 @@ impl<'a> Walk<'a> {
             if start != walked {
                 self.gradients.iter_mut().for_each(|tree| tree.skip_to(start));
             }
-            let samples = micro.min(shape.effective - start);
+            let samples = micro.min(samples - start);
             walked = start + samples;
             let input = self.input(samples);
             if shape.recompute.blocks() {

@@ -36,7 +36,7 @@ pub fn flop(shape: &StepShape<'_>, ahead: bool) -> Vec<f64> {
         if stage < crate::network::head_weights(stages, shape.plan.deep_supervision).len() {
             *flop += once(walk.head_layer(stage, 1)) * f64::from(3 + ahead);
         }
-        *flop *= shape.effective as f64;
+        *flop *= shape.stretch.samples.len() as f64;
     }
     flop
 }
@@ -61,6 +61,7 @@ mod tests {
     use crate::config::{Activations, OptimizerName, Recompute};
     use crate::network::plan::{NetworkPlan, Norm, Stage};
     use crate::ops::cpu::isa::Isa;
+    use crate::ops::tree::Stretch;
 
     #[test]
     fn counts_two_stages_by_hand() {
@@ -76,7 +77,7 @@ mod tests {
             plan: &plan,
             patch: [8; 3],
             source: [0; 3],
-            effective: 3,
+            stretch: Stretch::whole(3),
             micro: 1,
             activations: Activations::F32,
             recompute: Recompute::None,

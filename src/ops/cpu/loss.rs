@@ -118,6 +118,16 @@ impl ClassSums {
         (2.0 * self.intersection + SMOOTH) / (self.probability + self.label + SMOOTH)
     }
 
+    /// The three sums.
+    pub fn numbers(&self) -> [f64; 3] {
+        [self.intersection, self.probability, self.label]
+    }
+
+    /// What [`Self::numbers`] gave.
+    pub fn from_numbers([intersection, probability, label]: [f64; 3]) -> Self {
+        Self { intersection, probability, label }
+    }
+
     /// Adds the sums of further voxels.
     pub fn add(&mut self, other: &ClassSums) {
         self.intersection += other.intersection;
