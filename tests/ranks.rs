@@ -41,7 +41,7 @@ mod over_mpi {
         ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
         ("OMPI_MCA_hwloc_base_binding_policy", "none"),
         ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
-        ("OMPI_MCA_odls_base_sigkill_timeout", "5"),
+        ("OMPI_MCA_odls_base_sigkill_timeout", "2"),
     ];
 
     /// Ranks that each have arguments of their own.
