@@ -135,3 +135,27 @@ fn a_run_fits_a_limit_of_its_budget() {
     assert_eq!(tight, free);
     assert!(lab.json("tight/manifest.json")["run_peak_bytes"].as_u64().unwrap() <= budget << 10);
 }
+
+/// What ranks would hold and send: by hand for 8 samples, of whose gradient's P values each rank sends its parts of what the
+/// others add up, and what it adds up itself to each of the others.
+#[test]
+fn the_cost_of_several_ranks_is_told() {
+    let lab = Lab::new();
+    let page = json(&lab, &["--config", "c.toml", "--effective-batch", "8", "--ranks", "4"]);
+    let rows = page["ranks"].as_array().unwrap();
+    let of = |key: &str| -> Vec<u64> { rows.iter().map(|row| row[key].as_u64().unwrap()).collect() };
+    assert_eq!(of("ranks"), [1, 2, 3, 4]);
+    assert_eq!(of("samples"), [8, 4, 3, 2]);
+    let bytes = 4 * page["parameters"].as_u64().unwrap();
+    // One part of 4 or 2 samples; of 3 to 5 it is sample 3 and samples 4 and 5.
+    assert_eq!(of("sent_bytes_per_step"), [0, bytes, 2 * bytes, 3 * bytes / 2]);
+    assert_eq!(rows[0]["predicted_peak_bytes"], page["predicted_peak_bytes"]);
+    let seconds = |row: usize, network: usize| rows[row]["seconds_per_step"][network]["seconds"].as_f64().unwrap();
+    let alone = page["seconds_per_step"].as_f64().unwrap();
+    assert_eq!(seconds(0, 0), alone);
+    let sent = 8.0 * bytes as f64 / 0.9e9;
+    assert!((seconds(1, 0) - (alone / 2.0 + sent)).abs() < 1e-9 * alone, "{} {alone} {sent}", seconds(1, 0));
+    assert!(seconds(1, 2) < seconds(1, 1) && seconds(1, 1) < seconds(1, 0));
+    let shown = lab.done(&["plan", "data", "--config", "c.toml", "--ranks", "2"]);
+    assert!(shown.contains("samples each") && shown.contains("10 Gbit/s"), "{shown}");
+}

@@ -106,8 +106,8 @@ impl Exchange {
         parameters: &[Parameter],
         go_on: impl Fn() -> Result<(), E>,
     ) -> Result<Vec<Tensor<1>>, E> {
-        let mut values: Vec<Vec<f32>> =
-            parameters.iter().map(|parameter| vec![0.0; parameter.value.dims()[0]]).collect();
+        // Taken as sums come in: by then the parts they are made of are gone.
+        let mut values: Vec<Vec<f32>> = vec![Vec::new(); parameters.len()];
         let mut left: usize = self.rounds.iter().flatten().filter(|chunk| !chunk.is_empty()).count();
         while left > 0 {
             if self.ready.is_none() && self.packed < self.rounds.len() {
@@ -135,6 +135,7 @@ impl Exchange {
             let mut sum = &sum[..];
             for (number, range) in chunk {
                 let (piece, rest) = sum.split_at(range.len().min(sum.len()));
+                values[number].resize(parameters[number].value.dims()[0], 0.0);
                 values[number][range].copy_from_slice(piece);
                 sum = rest;
             }
