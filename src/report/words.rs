@@ -149,8 +149,8 @@ pub fn training(run: &RunRecord) -> Vec<(&'static str, String)> {
 
 fn prediction(mirrored: [bool; 3]) -> String {
     match 1 << mirrored.iter().filter(|axis| **axis).count() {
-        1 => "overlapping tiles by half".to_owned(),
-        passes => format!("overlapping tiles by half, averaged over {passes} mirrorings"),
+        1 => "tiles that overlap by half".to_owned(),
+        passes => format!("tiles that overlap by half, averaged over {passes} mirrorings"),
     }
 }
 
