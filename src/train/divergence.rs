@@ -4,8 +4,8 @@ use std::ops::Range;
 use super::TrainError;
 use super::recovery::StepSupply;
 use super::run_loop::Loop;
-use super::session::Event;
 use super::step::{self, StepSettings};
+use super::told::Event;
 use crate::config::NormName;
 
 impl Loop<'_> {

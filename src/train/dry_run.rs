@@ -2,9 +2,12 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use super::data::Data;
+use super::decided::{Decided, decide};
 use super::folder::Series;
 use super::manifest::config_sha256;
-use super::session::{Data, Decided, Observer, Options, check_folders, decide};
+use super::session::{Options, check_folders};
+use super::told::Observer;
 use super::{TrainError, checkpoint, checkpoint_path};
 use crate::config::{Auto, Fold, Resolved};
 use crate::dataset::split::Split;

@@ -5,9 +5,11 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use super::TrainError;
+use super::data::Data;
 use super::folder::{Series, read_summary};
 use super::seeds::{ClassSpread, Spread};
-use super::session::{Data, Event, Observer, Options, Outcome, fold};
+use super::session::{Options, fold};
+use super::told::{Event, Observer, Outcome};
 use crate::config::Fold;
 use crate::evaluate::{LabelClass, Summary};
 use crate::files::{sha256_hex, write_bytes_privately};

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use super::data::Data;
-use super::session::{Event, Observer};
+use super::told::{Event, Observer};
 use crate::config::{Config, ConfigError, Experiment, SplitBy};
 use crate::dataset::split::{Deal, Patients, Split, SplitFile, TooFewPatients};
 

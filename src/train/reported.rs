@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::run_loop::Loop;
-use super::session::{Event, StepReport};
+use super::told::{Event, StepReport};
 use super::validation::ValidationResult;
 use crate::evaluate::Summary;
 use crate::report::pictures::{choose, of_case};

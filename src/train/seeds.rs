@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::TrainError;
+use super::data::Data;
 use super::folder::{RunFolder, Series, read_summary};
-use super::session::{Data, Event, Observer, Options, Outcome, fold};
+use super::session::{Options, fold};
+use super::told::{Event, Observer, Outcome};
 use crate::config::Auto;
 use crate::evaluate::{LabelClass, Summary};
 use crate::files::{sha256_hex, write_bytes_privately};

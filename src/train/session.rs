@@ -3,32 +3,29 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub(super) use super::data::Data;
+use super::data::Data;
+use super::decided::{Decided, decide, set_levers, tell_levers};
 use super::folder::{LoadedRun, RunFolder, Series};
-use super::folds::{self, FoldsSummary};
-use super::held_out::{SPLIT_FILE, SplitRecord};
+use super::folds;
+use super::held_out::SPLIT_FILE;
 use super::manifest::{Manifest, PlannedPart, config_sha256, way};
 use super::optimizer::Optimizer;
 use super::precision::LossScale;
 use super::recovery::Watch;
 use super::run_loop::Loop;
-use super::seeds::{self, SeedsSummary};
+use super::seeds;
 use super::start::start_from;
 use super::step::StepSettings;
-use super::validation::ValidationResult;
+use super::told::{Event, Observer, Outcome};
 use super::{Samples, TrainError};
-use crate::config::{Activations, Auto, Config, ConfigError, Device, Fold, Resolved, SplitBy, resolve};
-use crate::dataset::split::Split;
+use crate::config::{Activations, Auto, Config, Device, Fold};
 use crate::dataset::store::Store;
 use crate::dataset::{DEFAULT_MEMORY, DatasetError};
-use crate::memory::fit::Fit;
-use crate::memory::planner::{self, Room};
 use crate::network::UNet;
 use crate::ops::cpu::pool;
 use crate::ops::cpu::worker::on_worker;
 use crate::patch::augment::source_size;
 use crate::patch::sampler::Sampler;
-use crate::predict::check_validation;
 use crate::ranks::{Peer, Ranks};
 
 /// The arguments of a training.
@@ -60,114 +57,6 @@ pub struct Options {
     pub tensorboard: bool,
     /// Those that share the samples of a step.
     pub ranks: Ranks,
-}
-
-/// What a person is told while a training runs.
-pub enum Event<'a> {
-    /// One sentence.
-    Notice(String),
-    /// One sentence about what is not as it should be.
-    Warning(String),
-    /// Cases brought to the plan's grid.
-    Preparing {
-        /// Cases that are ready.
-        done: usize,
-        /// Cases in all.
-        total: usize,
-    },
-    /// Everything is decided; the first step follows.
-    Start {
-        /// Every value of the run.
-        resolved: &'a Resolved,
-        /// Learnt numbers.
-        parameters: usize,
-        /// Which cases are held out.
-        split: &'a Split,
-        /// Complete steps: 0, or those of the checkpoint that is gone on from.
-        step: u64,
-        /// Of the whole run.
-        steps: u64,
-    },
-    /// A step is complete.
-    Step(&'a StepReport),
-    /// Validation cases done.
-    Validating {
-        /// Cases that are done.
-        done: usize,
-        /// Cases in all.
-        total: usize,
-    },
-    /// A validation is done; `last` at the end of the run.
-    Validation {
-        /// Dice by class, and their mean.
-        result: &'a ValidationResult,
-        /// There were fewer cases than folds: the figures are no measure of unseen cases.
-        on_training_cases: bool,
-        /// Over all held-out cases, at the end.
-        last: bool,
-    },
-    /// All seeds are done.
-    Seeds(&'a SeedsSummary),
-    /// All folds are done.
-    Folds(&'a FoldsSummary),
-}
-
-/// One line of `metrics.jsonl`.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct StepReport {
-    /// Complete steps.
-    pub step: u64,
-    /// Mean over the effective batch.
-    pub loss: f64,
-    /// Of this step.
-    pub learning_rate: f64,
-    /// From the first sample to the updated weights.
-    pub seconds: f64,
-    /// Samples of the effective batch over `seconds`.
-    pub samples_per_second: f64,
-    /// Peak resident memory of the step.
-    pub peak_bytes: Option<u64>,
-    /// Peak resident memory of the process so far.
-    pub run_peak_bytes: Option<u64>,
-    /// Of the weights after the step: a quick digest, by which two runs are held against each other step by step.
-    pub weights_digest: String,
-    /// Norm of the gradient before clipping.
-    pub gradient_norm: f64,
-    /// f16 only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub loss_scale: Option<f64>,
-    /// The gradient was not finite: no update was made, the loss scale was halved.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub skipped: bool,
-}
-
-/// Told of progress; called from one thread but for [`Event::Preparing`].
-pub trait Observer: Sync {
-    /// Something happened; what takes time here holds the training up.
-    fn event(&self, event: Event<'_>);
-}
-
-/// How a training ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// All steps are done, and so is the final validation.
-    Finished {
-        /// Over the weights of the last step.
-        weights_sha256: String,
-        /// Of the final validation; none where nothing is defined or held out.
-        mean_dice: Option<f64>,
-    },
-    /// In order, after `step` complete steps, which the checkpoint holds.
-    Stopped {
-        /// Complete steps.
-        step: u64,
-        /// Of the whole run.
-        steps: u64,
-        /// None where the stop came before the first step and there is no run folder yet.
-        run: Option<PathBuf>,
-        /// Ranks whose end was the reason, by number, process and machine, as far as it can be seen from here.
-        gone: Vec<String>,
-    },
 }
 
 /// Trains as `options` say. `stop` asks for an end in order: after the step, or after 30 s of it.
@@ -375,74 +264,4 @@ fn in_turn<T>(
         Some(done) => Ok(done),
         None => work(),
     }
-}
-
-/// What a run will be, before any case is prepared.
-pub(super) struct Decided {
-    pub resolved: Resolved,
-    /// On the processor.
-    pub levers: Option<(Fit, Room)>,
-    pub device: burn::tensor::Device,
-    pub split: Split,
-    pub split_record: SplitRecord,
-    /// The file that it was read from: the run has a copy, so that it can be repeated wherever it lies.
-    pub split_file: Option<Vec<u8>>,
-}
-
-/// Decides it, so that what cannot be is said at once. Writes nothing.
-pub(super) fn decide(
-    options: &Options,
-    path: &Path,
-    data: &Data,
-    fold: Fold,
-    observer: &dyn Observer,
-) -> Result<Decided, TrainError> {
-    let Data { dataset, shown, fingerprint, .. } = data;
-    let mut resolved = resolve(&options.config.experiment, fingerprint, dataset)?;
-    let levers = set_levers(&mut resolved, options)?;
-    for swap in &resolved.norm.swaps {
-        tracing::info!("{swap}");
-    }
-    let device = crate::device::open(options.device).map_err(|problem| wrong(path, problem))?;
-    crate::device::check_type(&device, options.device, resolved.activations).map_err(|problem| wrong(path, problem))?;
-    let number = match fold {
-        Fold::One(number) => Some(number),
-        Fold::All => None,
-    };
-    let (split, split_record) = data.held_out.split(data, &resolved.experiment, number, observer)?;
-    let split_file = data.held_out.file(data);
-    if split_file.is_some() {
-        resolved.experiment.data.split = SplitBy::File(SPLIT_FILE.to_owned());
-    }
-    if let Some((_, room)) = &levers {
-        let validated = split.validation.iter().map(|case| &shown.cases[*case]);
-        let files = validated.map(|case| (case.id.as_str(), case.images.as_slice()));
-        check_validation(room, &resolved, files)?;
-    }
-    Ok(Decided { resolved, levers, device, split, split_record, split_file })
-}
-
-/// Levers are set for the processor, whose memory is the process's.
-fn set_levers(resolved: &mut Resolved, options: &Options) -> Result<Option<(Fit, Room)>, ConfigError> {
-    if options.device != Device::Cpu {
-        return Ok(None);
-    }
-    let written = &options.config.experiment;
-    // What looking through the cases has left behind is none of the run's.
-    pool::release();
-    let room = Room::here(written);
-    let room = room.of_rank(options.ranks.place(), resolved).beside(options.ranks.on_this_machine().count, written);
-    Ok(Some((planner::set_levers(resolved, written, &room)?, room)))
-}
-
-/// What was chosen, and what it will hold.
-fn tell_levers(fit: &Fit, observer: &dyn Observer) {
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let (peak, place) = (gib(fit.peak()), &fit.step.place);
-    let text = format!("memory: {}; at most {peak:.2} GiB during steps ({place})", planner::describe(fit.levers));
-    observer.event(Event::Notice(text));
-}
-
-fn wrong(path: &Path, problem: String) -> TrainError {
-    TrainError::run(path, "nothing was trained", problem)
 }

@@ -6,7 +6,7 @@ use super::TrainError;
 use super::folder::Metrics;
 use super::recovery::Watch;
 use super::run_loop::Loop;
-use super::session::{Event, Outcome};
+use super::told::{Event, Outcome};
 use super::validation::{self, Looked, ValidationResult, label_classes};
 use crate::evaluate::{CaseFigures, DEFAULT_TOLERANCE_MM, Summary};
 use crate::memory::meter;
