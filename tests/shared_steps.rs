@@ -3,6 +3,7 @@
 mod small_net;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -102,7 +103,10 @@ fn ranks_give_the_gradient_of_one() {
 /// One Dice over all samples is made of sums of all of them.
 #[test]
 fn ranks_give_the_gradient_of_one_dice_over_the_batch() {
-    is_shared("batch Dice", &plan(Norm::Instance), &StepSettings { batch_dice: true, ..with_ignore(5, 2) });
+    let batch_dice = StepSettings { batch_dice: true, ..with_ignore(5, 2) };
+    is_shared("batch Dice", &plan(Norm::Instance), &batch_dice);
+    let regions = Some(Arc::new(vec![vec![1, 2], vec![2], vec![1]]));
+    is_shared("batch Dice of regions", &plan(Norm::Instance), &StepSettings { regions, ..batch_dice });
 }
 
 /// A micro-batch of a batch norm is one rank's, and statistics are remembered in the order of micro-batches.

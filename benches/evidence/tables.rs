@@ -74,6 +74,14 @@ pub const TABLES: &[Table] = &[
         rows: &[row("hippocampus", &[])],
     },
     Table {
+        name: "long",
+        about: "The longer one, in the same way.",
+        config: "hippocampus-long.toml",
+        seeds: 1,
+        settings: &[],
+        rows: &[row("hippocampus-long", &[])],
+    },
+    Table {
         name: "choices",
         about: "One choice at a time made otherwise: 3200 samples of 32 x 48 x 32 voxels where a row does not say otherwise.",
         config: "hippocampus.toml",

@@ -313,6 +313,7 @@ mod tests {
                             let mut sums = SumTree::of(stretch.clone(), at_once);
                             for (added, leaf) in named(samples.clone()).into_iter().enumerate() {
                                 assert!(!sums.is_complete());
+                                drop(sums.leaf());
                                 sums.add(leaf, merge, drop);
                                 let held = sums.held();
                                 assert!(

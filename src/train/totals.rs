@@ -77,8 +77,8 @@ fn dice<S: Supply>(
 ) -> Result<Vec<Arc<BatchSums>>, S::Error> {
     let Range { start, end } = samples;
     let micro = settings.micro.clamp(1, samples.len().max(1));
-    // By sample, of each head its classes.
-    let mut noted: Vec<f64> = Vec::new();
+    // How many sums a head has of a sample; then by sample, of each head all of them.
+    let mut noted: Vec<f64> = vec![0.0];
     for start in (start..end).step_by(micro) {
         let range = start..(start + micro).min(end);
         let place = Place::new(range.len(), network.plan().in_channels, settings.patch, &heads.strides);
@@ -91,15 +91,19 @@ fn dice<S: Supply>(
         }
         for sample in 0..of_heads.first().map_or(0, Vec::len) {
             for classes in of_heads.iter().filter_map(|samples| samples.get(sample)) {
+                noted[0] = classes.len() as f64;
                 noted.extend(classes.iter().flat_map(ClassSums::numbers));
             }
         }
     }
     let found = settings.ranks.gather_numbers(&noted, || supply.go_on_together())?;
-    let classes = network.plan().classes;
+    // A rank without samples knows of none.
+    let classes =
+        found.iter().filter_map(|numbers| numbers.first()).fold(0.0f64, |most, count| most.max(*count)) as usize;
     let mut sums = vec![BatchSums { classes: Vec::new(), samples: settings.effective }; heads.strides.len()];
     // Ranks have the samples in order, so this is the order of their numbers.
-    let each = found.iter().flat_map(|numbers| numbers.as_chunks().0.chunks(classes.max(1)));
+    let each =
+        found.iter().flat_map(|numbers| numbers.get(1..).unwrap_or_default().as_chunks().0.chunks(classes.max(1)));
     for (place, of_classes) in each.enumerate() {
         let head = place % sums.len().max(1);
         let total = &mut sums[head].classes;
