@@ -183,7 +183,8 @@ pub fn run(args: TrainArgs, global: &Global, ranks: &Ranks) -> anyhow::Result<Ex
         }
         Outcome::Finished { .. } => Ok(Exit::Done),
         Outcome::Stopped { step, steps, run, gone } => {
-            if ranks.stands_in() {
+            // Before there is a run rank 0 has mostly said why it ended.
+            if ranks.is_first() || (run.is_some() && ranks.stands_in()) {
                 let why = if gone.is_empty() { String::new() } else { format!("{} is gone; ", gone.join(", ")) };
                 let done = match run {
                     Some(_) => format!("stopped after step {step} of {steps}; the checkpoint is written"),
