@@ -15,7 +15,6 @@ mod peers;
 pub mod threads;
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -243,15 +242,6 @@ fn wait<T, E>(coming: &Receiver<T>, go_on: &impl Fn() -> Result<(), E>) -> Resul
 /// The ranges of all ranks, in order.
 pub(crate) fn stretches(count: usize, effective: usize, together: usize) -> Vec<Stretch> {
     (0..count).map(|index| Place { index, count }.stretch(effective, together)).collect()
-}
-
-/// "samples 3 to 5", "no sample".
-pub fn describe(samples: &Range<usize>) -> String {
-    match samples.len() {
-        0 => "no sample".to_owned(),
-        1 => format!("sample {}", samples.end),
-        _ => format!("samples {} to {}", samples.start + 1, samples.end),
-    }
 }
 
 #[cfg(test)]
