@@ -170,11 +170,11 @@ pub const TABLES: &[Table] = &[
         about: "One configuration in three budgets: the same patch, the same weights.",
         config: "hippocampus.toml",
         seeds: 1,
-        settings: &["network.features=32", "batch.effective=8", "train.steps=100"],
+        settings: common!["network.patch=[32,48,32]", "network.features=32", "batch.effective=8", "train.steps=50"],
         rows: &[
             row("1 GiB", &["memory.budget=1GiB"]),
             row("256 MiB", &["memory.budget=256MiB"]),
-            row("160 MiB", &["memory.budget=160MiB"]),
+            row("176 MiB", &["memory.budget=176MiB"]),
         ],
     },
 ];
