@@ -169,6 +169,11 @@ mod over_mpi {
         let output = shared(&lab, 4, &["evaluate", "three", "data/labelsTr", "--json", "three.json"]);
         assert!(output.status.success(), "{}", stderr(&output));
         assert_eq!(lab.json("three.json"), lab.json("one.json"));
+        // Two ranks that see other folders would each leave cases to the other.
+        lab.done(&["predict", "a", "data/imagesTr/phantom_001.nii.gz", "-o", "few"]);
+        let output = mpirun(&lab, &[&["evaluate", "one", "data/labelsTr"], &["evaluate", "few", "data/labelsTr"]]);
+        let said = stderr(&{ output }.output().unwrap());
+        assert!(said.contains("rank 1 (process ") && said.contains("another list of cases"), "{said}");
     }
 
     /// Process numbers of the ranks of a job, in order, by their command lines.

@@ -108,7 +108,7 @@ pub fn leave(done: anyhow::Result<Exit>, ranks: &Ranks, stopped: bool) -> Exit {
         if !ranks.stands_in() {
             std::thread::sleep(STAY);
         }
-        std::process::exit(4);
+        std::process::exit(exit.code().into());
     }
     #[cfg(feature = "mpi")]
     ranks::leave(i32::from(exit == Exit::Failed));

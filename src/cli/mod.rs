@@ -43,15 +43,21 @@ pub enum Exit {
     Stopped,
 }
 
+impl Exit {
+    fn code(self) -> u8 {
+        // 2, wrong usage, is clap's own.
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Found => 3,
+            Self::Stopped => 4,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        // 2, wrong usage, is clap's own.
-        ExitCode::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Found => 3,
-            Exit::Stopped => 4,
-        })
+        ExitCode::from(exit.code())
     }
 }
 

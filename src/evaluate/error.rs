@@ -62,6 +62,9 @@ pub enum EvaluateError {
         /// What differs, in voxels or mm.
         difference: String,
     },
+    /// Ranks that do not share the cases, a sentence.
+    #[error("{0}")]
+    Ranks(String),
     /// A tolerance of NSD that is no length, mm.
     #[error("tolerance {0} mm: not a length; give a number of mm that is 0 or larger, such as 1")]
     Tolerance(f64),

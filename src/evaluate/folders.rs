@@ -63,6 +63,14 @@ pub fn evaluate_folders(
         return Err(EvaluateError::Tolerance(options.tolerance_mm));
     }
     let (mut pairs, without_prediction) = pair(predictions, labels)?;
+    let go_on = || Ok::<_, EvaluateError>(());
+    let cases: Vec<&str> = pairs.iter().map(|pair| pair.case.as_str()).collect();
+    let revision = env!("VOXFIT_GIT_REVISION");
+    let items = [("version of voxfit", format!("{} {revision}", crate::VERSION)), ("list of cases", cases.join(" "))];
+    if let Some(said) = options.ranks.disagreement(&items, go_on)? {
+        let cure = "start every rank with the same voxfit and command, on folders that all of them see";
+        return Err(EvaluateError::Ranks(format!("{said}; {cure}")));
+    }
     let mut number = 0..;
     pairs.retain(|_| number.next().is_some_and(|number| options.ranks.place().takes(number)));
     let described = describe(labels, &options.remap);
@@ -80,7 +88,7 @@ pub fn evaluate_folders(
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, pairs.len());
         Ok::<_, EvaluateError>(figures)
     })?;
-    let cases = options.ranks.gather_all_of(cases, || Ok::<_, EvaluateError>(()))?;
+    let cases = options.ranks.gather_all_of(cases, go_on, EvaluateError::Ranks)?;
     Ok(Summary { without_prediction, ..Summary::new(cases, &classes, options.tolerance_mm).with_intervals() })
 }
 

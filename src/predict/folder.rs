@@ -168,7 +168,8 @@ pub fn run(options: &Options, observer: &dyn Observer, stop: &AtomicBool) -> Res
         }
         observer.part(done + 1, wanted.len(), 0.0);
     }
-    let (made, failed) = (ranks.gather_all_of(made_here, go_on)?, ranks.gather_all_of(failed_here, go_on)?);
+    let made = ranks.gather_all_of(made_here, go_on, PredictError::Run)?;
+    let failed = ranks.gather_all_of(failed_here, go_on, PredictError::Run)?;
     if ranks.is_first() {
         made.into_iter().try_for_each(|made| book.done(made))?;
         failed.into_iter().try_for_each(|failure| book.failed(failure))?;

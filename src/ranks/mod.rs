@@ -183,24 +183,28 @@ impl Ranks {
     /// Of things that ranks have done in turn ([`Place::takes`]) those of all, in order.
     ///
     /// # Errors
-    /// As [`Self::gather`].
-    ///
-    /// # Panics
-    /// Where a rank sends what cannot be read: another version, which the ranks make sure beforehand it is not.
+    /// As [`Self::gather`]; what `fault` makes of a sentence where a rank sends what cannot be read here.
     pub fn gather_all_of<T: Serialize + DeserializeOwned, E>(
         &self,
         own: Vec<T>,
         go_on: impl Fn() -> Result<(), E>,
+        fault: impl Fn(String) -> E,
     ) -> Result<Vec<T>, E> {
         if !self.are_several() {
             return Ok(own);
         }
         // CBOR: numbers come back bit for bit.
         let mut bytes = Vec::new();
-        ciborium::into_writer(&own, &mut bytes).expect("a vector can be written into");
-        let found = self.gather(bytes, go_on)?;
-        let read = |bytes: Vec<u8>| ciborium::from_reader::<Vec<T>, _>(&bytes[..]).expect("ranks are of one version");
-        let mut rows: Vec<_> = found.into_iter().map(|bytes| read(bytes).into_iter()).collect();
+        let cure = "start every rank with the same voxfit";
+        ciborium::into_writer(&own, &mut bytes)
+            .map_err(|error| fault(format!("results are not sent: {error}; {cure}")))?;
+        let mut rows = Vec::new();
+        for (rank, bytes) in self.gather(bytes, go_on)?.into_iter().enumerate() {
+            let read = ciborium::from_reader::<Vec<T>, _>(&bytes[..]);
+            let read =
+                read.map_err(|error| fault(format!("rank {rank} sends what cannot be read: {error}; {cure}")))?;
+            rows.push(read.into_iter());
+        }
         let mut all = Vec::new();
         loop {
             let row: Vec<T> = rows.iter_mut().filter_map(Iterator::next).collect();

@@ -101,7 +101,11 @@ impl Loop<'_> {
             let done = (number + 1).max(ranks.place().count * looked.len()).min(cases.len());
             self.observer.event(Event::Validating { done, total: cases.len() });
         }
-        let found = ranks.gather_all_of(looked, || self.together())?;
+        let found = ranks.gather_all_of(
+            looked,
+            || self.together(),
+            |said| TrainError::run(self.folder.path(), said, "then --resume"),
+        )?;
         Ok(found)
     }
 
