@@ -127,7 +127,7 @@ fn main() -> Result<(), String> {
             _ => Activations::Bf16,
         },
         recompute,
-        optimizer: OptimizerName::Sgd,
+        remembered: 1,
         threads: rayon::current_num_threads(),
         isa: isa(),
     };

@@ -39,6 +39,8 @@ fn the_digest_depends_on_what_it_should_and_nothing_else() {
         ("steps", "train.steps=4"),
         ("rate", "train.learning_rate=0.02"),
         ("warmup", "train.warmup=2"),
+        ("schedule", "train.schedule=cosine"),
+        ("average", "train.ema_decay=0.9"),
         ("fold", "data.fold=1"),
         ("norm", "network.norm=instance"),
         ("type", "precision.activations=f32"),
@@ -163,11 +165,21 @@ fn timeless(mut lines: Vec<Value>) -> Vec<Value> {
 #[test]
 fn a_run_that_is_stopped_or_killed_ends_with_the_same_bits() {
     let lab = Lab::new();
-    let digest = train(&lab, "whole", &LONG);
-    let expected = timeless(lab.metrics("whole"));
-    for (run, signal) in [("stopped", "-INT"), ("asked", "-TERM"), ("killed", "-KILL")] {
+    // With an average of the weights, two sets of them have to be gone on with.
+    let average = ["--set", "train.ema_decay=0.9"];
+    let averaged = [&LONG[..], &average].concat();
+    train(&lab, "whole", &LONG);
+    train(&lab, "whole_averaged", &averaged);
+    for (run, signal, settings, whole) in [
+        ("stopped", "-INT", &averaged[..], "whole_averaged"),
+        ("asked", "-TERM", &LONG[..], "whole"),
+        ("killed", "-KILL", &LONG[..], "whole"),
+        ("killed_averaged", "-KILL", &averaged[..], "whole_averaged"),
+    ] {
+        let digest = lab.json(&format!("{whole}/manifest.json"))["weights_sha256"].as_str().unwrap().to_owned();
+        let expected = timeless(lab.metrics(whole));
         let mut arguments = vec!["train", "c.toml", "--run", run];
-        arguments.extend(LONG);
+        arguments.extend(settings);
         let mut command = lab.voxfit(&arguments);
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         let child = command.spawn().unwrap();
@@ -191,7 +203,7 @@ fn a_run_that_is_stopped_or_killed_ends_with_the_same_bits() {
         assert_eq!(digest_of(&stdout(&output)), digest, "{run}");
         assert_eq!(timeless(lab.metrics(run)), expected, "{run}");
         let best = |run: &str| fs::read(lab.path(run).join("checkpoints/best/checkpoint.safetensors")).unwrap().len();
-        assert_eq!(best(run), best("whole"));
+        assert_eq!(best(run), best(whole));
     }
 }
 
@@ -366,6 +378,45 @@ fn norms_types_and_rules_all_train() {
     assert!(!manifest["norm"]["swaps"].as_array().unwrap().is_empty());
     assert_eq!(train(&lab, "group", &["--set", "network.norm=group", "--set", "batch.effective=8"]), swapped);
     assert_eq!(lab.digest(&["train", "swapped/config.toml", "--data", "data", "--run", "swapped_again"]), swapped);
+}
+
+#[test]
+fn the_average_of_the_weights_is_the_result() {
+    let lab = Lab::new();
+    train(&lab, "plain", &[]);
+    let average = ["--set", "train.ema_decay=0.9"];
+    let digest = train(&lab, "averaged", &average);
+    assert_eq!(train(&lab, "ones", &[&average[..], &["--micro-batch", "1", "--threads", "1"]].concat()), digest);
+    // Steps are as without it, and so is what they would go on from; what is kept is another set of weights.
+    let steps = |run: &str| lab.metrics(run).iter().map(|line| line["weights_digest"].clone()).collect::<Vec<_>>();
+    assert_eq!(steps("averaged"), steps("plain"));
+    let tensors = |run: &str, prefix: &str| -> Vec<(String, Vec<u8>)> {
+        let file = fs::read(lab.path(run).join("checkpoints/last/checkpoint.safetensors")).unwrap();
+        let found = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let named = |(name, tensor): (&str, safetensors::tensor::TensorView<'_>)| {
+            Some((name.strip_prefix(prefix)?.to_owned(), tensor.data().to_vec()))
+        };
+        let mut named: Vec<_> = found.iter().filter_map(named).collect();
+        named.sort();
+        named
+    };
+    assert_eq!(tensors("averaged", "optimizer/trained/"), tensors("plain", "weights/"));
+    assert_ne!(tensors("averaged", "weights/"), tensors("plain", "weights/"));
+    // What is predicted with gives the figures of the run.
+    let own = lab.json("averaged/validation/summary.json")["cases"].clone();
+    let held_out = lab.json("averaged/manifest.json")["validation_cases"].clone();
+    let inputs =
+        held_out.as_array().unwrap().iter().map(|case| format!("data/imagesTr/{}.nii.gz", case.as_str().unwrap()));
+    let inputs: Vec<String> = inputs.collect();
+    let arguments = ["predict", "averaged", "-o", "out", "--no-postprocessing"].into_iter();
+    lab.done(&arguments.chain(inputs.iter().map(String::as_str)).collect::<Vec<_>>());
+    lab.done(&["evaluate", "out", "data/labelsTr", "--json", "figures.json"]);
+    assert_eq!(lab.json("figures.json")["cases"], own);
+    assert_ne!(lab.json("plain/validation/summary.json")["cases"], own);
+
+    let batch = ["train", "c.toml", "--run", "batch", "--micro-batch", "8", "--set", "batch.effective=8"];
+    let said = lab.failure(&[&batch[..], &["--set", "network.norm=batch"], &average].concat());
+    assert!(said.contains("train.ema_decay") && said.contains("network.norm = \"group\""), "{said}");
 }
 
 /// Label values of a `.nii.gz` of bytes in the file's order, `[k, j, i]`.

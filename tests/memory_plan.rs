@@ -3,7 +3,7 @@ use std::convert::Infallible;
 
 use burn::tensor::{Device, FloatDType};
 use ndarray::{Array3, Array4};
-use voxfit::config::{Activations, OptimizerName, Recompute};
+use voxfit::config::{Activations, OptimizerName, Recompute, Train};
 use voxfit::memory::step::{StepBytes, StepShape, rehearse};
 use voxfit::network::UNet;
 use voxfit::network::plan::{Kind, NetworkPlan, Norm, Stage};
@@ -31,6 +31,7 @@ struct Case {
     micro: usize,
     recompute: Recompute,
     optimizer: OptimizerName,
+    ema_decay: f64,
     kind: Kind,
     batch_dice: bool,
 }
@@ -45,6 +46,7 @@ const CASE: Case = Case {
     micro: 2,
     recompute: Recompute::None,
     optimizer: OptimizerName::Sgd,
+    ema_decay: 0.0,
     kind: Kind::Plain,
     batch_dice: false,
 };
@@ -76,7 +78,8 @@ impl Case {
                 micro: self.micro,
                 activations: self.activations,
                 recompute: self.recompute,
-                optimizer: self.optimizer,
+                remembered: Train { optimizer: self.optimizer, ema_decay: self.ema_decay, ..Train::default() }
+                    .remembered(),
                 threads: rayon::current_num_threads(),
                 isa: isa(),
             },
@@ -89,7 +92,7 @@ impl Case {
     fn measured(&self) -> u64 {
         let device = Device::flex();
         let mut network = UNet::new(&self.plan(), 0, &device);
-        let mut optimizer = Optimizer::new(self.optimizer, 0.0);
+        let mut optimizer = Optimizer::new(self.optimizer, 0.0).averaging(self.ema_decay);
         let [z, y, x] = self.patch;
         let sample = |number: usize| Sample {
             image: Array4::from_shape_fn((self.channels, z, y, x), |(c, z, y, x)| {
@@ -140,6 +143,7 @@ fn rehearsed_steps_are_those_that_run() {
         Case { activations: Activations::F32, recompute: Recompute::Blocks, micro: 1, patch: [64, 48, 40], ..CASE },
         Case { activations: Activations::F16, channels: 4, patch: [40; 3], ..CASE },
         Case { optimizer: OptimizerName::Adamw, features: &[32, 64, 128], ..CASE },
+        Case { ema_decay: 0.99, features: &[32, 64, 128], micro: 1, ..CASE },
         Case { norm: Norm::Group { groups: 8 }, effective: 3, patch: [16, 64, 64], ..CASE },
         Case { norm: Norm::Batch, features: &[32, 64, 128, 256], ..CASE },
         Case { features: &[16], ..CASE },

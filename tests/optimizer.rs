@@ -8,7 +8,7 @@
 //!     optimizer.step(); print(a.tolist() + b.flatten().tolist())
 //! ```
 use burn::tensor::{Device, Tensor, TensorData};
-use voxfit::config::OptimizerName;
+use voxfit::config::{OptimizerName, Schedule};
 use voxfit::network::Parameter;
 use voxfit::train::optimizer::{Optimizer, clip_factor, global_norm, learning_rate};
 
@@ -38,7 +38,7 @@ fn follows(rule: OptimizerName, weight_decay: f64, expected: [[f64; 5]; 5]) {
     let mut optimizer = Optimizer::new(rule, weight_decay);
     let mut parameters = parameters();
     for (step, expected) in expected.iter().enumerate() {
-        optimizer.update(&mut parameters, gradients(step), 1.0, learning_rate(0.01, step as u64, 5, 0));
+        optimizer.update(&mut parameters, gradients(step), 1.0, learning_rate(Schedule::Poly, 0.01, step as u64, 5, 0));
         for (found, expected) in flat(&parameters).iter().zip(expected) {
             // Five roundings of numbers below 4, in f32.
             assert!((f64::from(*found) - expected).abs() < 1.5e-6, "step {step}: {found}, expected {expected}");
@@ -115,6 +115,30 @@ fn a_restored_optimizer_goes_on_with_the_same_bits() {
     }
 }
 
+/// The average of the values above by TensorFlow's `ExponentialMovingAverage(0.3, num_updates)`: in f64, from the recipe
+/// `d = min(0.3, (1 + n) / (10 + n)); average = d * average + (1 - d) * value` with n from 1.
+#[test]
+fn averages_follow_the_values() {
+    let mut optimizer = Optimizer::new(OptimizerName::Adamw, 0.03).averaging(0.3);
+    let mut parameters = parameters();
+    let mut expected: Vec<f64> = flat(&parameters).into_iter().map(f64::from).collect();
+    for step in 0..5 {
+        let rate = learning_rate(Schedule::Poly, 0.01, step as u64, 5, 0);
+        optimizer.update(&mut parameters, gradients(step), 1.0, rate);
+        let decay = [2.0 / 11.0, 3.0 / 12.0, 0.3, 0.3, 0.3][step];
+        let values = flat(&parameters);
+        expected.iter_mut().zip(&values).for_each(|(a, v)| *a = decay * *a + (1.0 - decay) * f64::from(*v));
+        optimizer.exchange_averages(&mut parameters);
+        for (found, expected) in flat(&parameters).iter().zip(&expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "step {step}: {found}, expected {expected}");
+        }
+        optimizer.exchange_averages(&mut parameters);
+        assert_eq!(flat(&parameters), values, "step {step}");
+    }
+    // Those of torch, whatever is averaged beside them.
+    assert!((f64::from(flat(&parameters)[0]) - 0.484031863).abs() < 1.5e-6);
+}
+
 /// `torch.nn.utils.clip_grad_norm_(p, 12.)` with gradients `v[:2]`, `v[2:]`: the norm over both, and what they become.
 #[test]
 fn clipping_is_torchs() {
@@ -146,7 +170,18 @@ fn the_schedule_is_nnunets() {
     for (step, expected) in
         [(0, 0.01), (1, 0.009990999549834914), (250, 0.007718895067235705), (999, 1.995262314968881e-05)]
     {
-        assert!((learning_rate(0.01, step, 1000, 0) / expected - 1.0).abs() < 1e-14, "step {step}");
+        assert!((learning_rate(Schedule::Poly, 0.01, step, 1000, 0) / expected - 1.0).abs() < 1e-14, "step {step}");
+    }
+}
+
+/// PyTorch's `CosineAnnealingLR(T_max=n)`, whose closed form `0.01 * (1 + math.cos(math.pi * s / n)) / 2` Python printed.
+#[test]
+fn other_schedules_are_pytorchs() {
+    for (step, expected) in
+        [(0, 0.01), (1, 0.009999975326009292), (250, 0.008535533905932738), (999, 2.467399070893439e-08)]
+    {
+        assert!((learning_rate(Schedule::Cosine, 0.01, step, 1000, 0) / expected - 1.0).abs() < 1e-9, "step {step}");
+        assert_eq!(learning_rate(Schedule::Constant, 0.01, step, 1000, 0), 0.01);
     }
 }
 
@@ -154,8 +189,9 @@ fn the_schedule_is_nnunets() {
 #[test]
 fn the_learning_rate_rises_in_even_steps() {
     for (step, share) in [(0, 0.25), (1, 0.5), (2, 0.75), (3, 1.0), (4, 1.0), (999, 1.0)] {
-        let (risen, plain) = (learning_rate(0.01, step, 1000, 4), learning_rate(0.01, step, 1000, 0));
+        let (risen, plain) =
+            (learning_rate(Schedule::Poly, 0.01, step, 1000, 4), learning_rate(Schedule::Poly, 0.01, step, 1000, 0));
         assert!((risen / plain - share).abs() < 1e-14, "step {step}");
     }
-    assert_eq!(learning_rate(0.01, 0, 1000, 1), 0.01);
+    assert_eq!(learning_rate(Schedule::Poly, 0.01, 0, 1000, 1), 0.01);
 }

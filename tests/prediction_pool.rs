@@ -1,7 +1,7 @@
 //! What a tile's passes hold is what their rehearsal says. The pool counts for the whole process, so there is one test here.
 use burn::tensor::{Device, FloatDType};
 use ndarray::Array4;
-use voxfit::config::{Activations, OptimizerName, Recompute};
+use voxfit::config::{Activations, Recompute};
 use voxfit::dataset::prepare::Preparation;
 use voxfit::memory::step::{StepShape, rehearse_forward};
 use voxfit::network::UNet;
@@ -59,7 +59,7 @@ impl Case {
             micro: 1,
             activations: self.activations,
             recompute: Recompute::None,
-            optimizer: OptimizerName::Sgd,
+            remembered: 1,
             threads: rayon::current_num_threads(),
             isa: isa(),
         };

@@ -193,10 +193,14 @@ pub struct Train {
     pub steps: u64,
     /// The rule that an update follows.
     pub optimizer: OptimizerName,
-    /// After `warmup` steps; always times `(1 - step / steps)^0.9`.
+    /// After `warmup` steps; always times what `schedule` says.
     pub learning_rate: f64,
+    /// How the learning rate changes over the steps.
+    pub schedule: Schedule,
     /// Steps over which the learning rate rises from nearly 0.
     pub warmup: u64,
+    /// Share of the weights' moving average that stays at a step; 0 for no average.
+    pub ema_decay: f64,
     /// Added to the gradient with SGD, decoupled with AdamW.
     pub weight_decay: f64,
     /// Largest norm of the gradient of a step.
@@ -221,6 +225,29 @@ pub enum OptimizerName {
     Sgd,
     /// Betas 0.9 and 0.999, weight decay decoupled (Loshchilov and Hutter, 2019).
     Adamw,
+}
+
+/// How the learning rate changes over the steps; `t` is the share of them that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// `(1 - t)^0.9`, nnU-Net's.
+    Poly,
+    /// `(1 + cos(pi t)) / 2` (Loshchilov and Hutter, 2017, without restarts).
+    Cosine,
+    /// 1.
+    Constant,
+}
+
+impl Train {
+    /// Numbers that are remembered of every weight from step to step.
+    pub fn remembered(&self) -> usize {
+        let by_rule = match self.optimizer {
+            OptimizerName::Sgd => 1,
+            OptimizerName::Adamw => 2,
+        };
+        by_rule + usize::from(self.ema_decay > 0.0)
+    }
 }
 
 /// `[sampling]`
@@ -287,7 +314,9 @@ impl Default for Train {
             steps: 1000,
             optimizer: OptimizerName::Sgd,
             learning_rate: 0.01,
+            schedule: Schedule::Poly,
             warmup: 0,
+            ema_decay: 0.0,
             weight_decay: 3e-5,
             clip_norm: 12.0,
             validate_every: 250,

@@ -22,7 +22,7 @@ pub use environment::expand;
 pub use error::{ConfigError, Place};
 pub use experiment::{
     Activations, Batch, Data, Experiment, Fold, Memory, Network, NormName, OnBadCase, OptimizerName, Precision,
-    Recompute, Sampling, Train,
+    Recompute, Sampling, Schedule, Train,
 };
 pub use keys::{reference, schema};
 pub use norm::NormDecision;

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use super::norm::{StageShape, decide};
-use super::{Activations, Auto, ConfigError, Experiment, NormDecision, Recompute};
+use super::{Activations, Auto, ConfigError, Experiment, NormDecision, NormName, Recompute};
 use crate::dataset::Dataset;
 use crate::dataset::fingerprint::Fingerprint;
 use crate::dataset::prepare::Preparation;
@@ -83,6 +83,13 @@ pub fn resolve(experiment: &Experiment, fingerprint: &Fingerprint, dataset: &Dat
     let micro = experiment.batch.micro.value().copied().unwrap_or(AUTO_MICRO).min(experiment.batch.effective);
     let shapes = stage_shapes(experiment, &topology);
     let (norms, norm) = decide(experiment, micro, &shapes)?;
+    if experiment.train.ema_decay > 0.0 && norm.used == NormName::Batch {
+        return Err(ConfigError::Rule {
+            key: "train.ema_decay",
+            problem: "the running statistics of BatchNorm belong to the weights of a step, not to their average".into(),
+            cure: "write network.norm = \"group\", or train.ema_decay = 0".into(),
+        });
+    }
     let activations = experiment.precision.activations.value().copied().unwrap_or(Activations::Bf16);
     let plan = NetworkPlan {
         kind: experiment.network.kind,

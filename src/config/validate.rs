@@ -1,5 +1,5 @@
 //! Ranges: what a value of the right type may still not be.
-use super::keys::{MAX_EDGE, MAX_FEATURES, MAX_FOLDS, MAX_SAMPLES, MAX_STAGES, MAX_STEPS};
+use super::keys::{MAX_EDGE, MAX_EMA_DECAY, MAX_FEATURES, MAX_FOLDS, MAX_SAMPLES, MAX_STAGES, MAX_STEPS};
 use super::{Auto, ConfigError, Experiment, Fold, SplitBy};
 use crate::dataset::split::{MAX_SEED, compile_group};
 
@@ -51,6 +51,7 @@ pub(super) fn validate(experiment: &Experiment) -> Result<(), Fault> {
         ("train.steps", steps(train.steps)),
         ("train.learning_rate", train.learning_rate > 0.0 && train.learning_rate <= 100.0),
         ("train.warmup", train.warmup <= MAX_STEPS),
+        ("train.ema_decay", (0.0..=MAX_EMA_DECAY).contains(&train.ema_decay)),
         ("train.weight_decay", (0.0..=1.0).contains(&train.weight_decay)),
         ("train.clip_norm", train.clip_norm > 0.0 && train.clip_norm.is_finite()),
         ("train.validate_every", steps(train.validate_every)),

@@ -111,7 +111,7 @@ pub fn fit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Activations, OptimizerName};
+    use crate::config::Activations;
     use crate::network::plan::{Kind, NetworkPlan, Norm, Stage};
     use crate::ops::cpu::isa::Isa;
     use crate::ops::tree::Stretch;
@@ -134,7 +134,7 @@ mod tests {
             micro: 1,
             activations: Activations::Bf16,
             recompute: Recompute::None,
-            optimizer: OptimizerName::Sgd,
+            remembered: 1,
             threads: 2,
             isa: Isa::Avx2,
         };

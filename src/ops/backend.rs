@@ -310,6 +310,11 @@ pub trait VolumeOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         default::adamw::<Self>(value, gradient, first, second, spec)
     }
+
+    /// All flat, in f32. Gives the new average.
+    fn volume_ema(average: FloatTensor<Self>, value: FloatTensor<Self>, decay: f64) -> FloatTensor<Self> {
+        default::ema::<Self>(average, value, decay)
+    }
 }
 
 #[cfg(any(feature = "vulkan", feature = "cuda"))]

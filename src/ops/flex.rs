@@ -398,6 +398,12 @@ impl VolumeOps for Flex {
         update::adamw(isa(), value.storage_mut(), gradient.storage(), moments.0, moments.1, spec);
         (value, first, second)
     }
+
+    fn volume_ema(average: FlexTensor, value: FlexTensor, decay: f64) -> FlexTensor {
+        let (mut average, value) = (dense(average), dense(value));
+        update::ema(isa(), average.storage_mut(), value.storage(), decay);
+        average
+    }
 }
 
 fn loss_shape<'a>(logits: &FlexTensor, spec: &'a LossSpec) -> LossShape<'a> {

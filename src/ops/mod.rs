@@ -282,5 +282,11 @@ pub fn adamw(value: Tensor<1>, gradient: Tensor<1>, moments: [Tensor<1>; 2], spe
     [value, first, second].map(Tensor::from_dispatch)
 }
 
+/// The moving average of what `value` was, `decay` being the share of the old average that stays; all flat, in f32. Gives
+/// it in the memory of the old one where nobody else holds it.
+pub fn ema(average: Tensor<1>, value: Tensor<1>, decay: f64) -> Tensor<1> {
+    Tensor::from_dispatch(Dispatch::volume_ema(average.into_dispatch(), value.into_dispatch(), decay))
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{PredictError, Predictor, tile, window};
-use crate::config::{Activations, OptimizerName, Recompute, Resolved};
+use crate::config::{Activations, Recompute, Resolved};
 use crate::dataset::prepare::{self, Expected, Preparation};
 use crate::evaluate;
 use crate::memory::meter;
@@ -121,10 +121,7 @@ pub fn check_validation<'a>(
     let plan = &resolved.plan;
     let passes = tile::mirrorings(resolved.experiment.mirrored()).len();
     let (one, tile) = tile_bytes(plan, resolved.patch, resolved.activations, passes).unwrap_or((u64::MAX, u64::MAX));
-    let state = match resolved.experiment.train.optimizer {
-        OptimizerName::Sgd => 1,
-        OptimizerName::Adamw => 2,
-    };
+    let state = resolved.experiment.train.remembered() as u64;
     let program = room.program.saturating_add(AROUND).saturating_add(one.saturating_mul(1 + state));
     for (case, files) in cases {
         let expected = prepare::expected(files, &resolved.preparation)?;
@@ -180,7 +177,7 @@ fn tile_bytes(plan: &NetworkPlan, patch: [usize; 3], kind: Activations, passes: 
         micro: 1,
         activations: kind,
         recompute: Recompute::None,
-        optimizer: OptimizerName::Sgd,
+        remembered: 1,
         threads: rayon::current_num_threads(),
         isa: isa(),
     };

@@ -1,7 +1,7 @@
 //! What a run was told, in sentences. All of it is HTML.
 use super::html::escape;
 use super::record::RunRecord;
-use crate::config::{Activations, NormName, OptimizerName};
+use crate::config::{Activations, NormName, OptimizerName, Schedule};
 use crate::network::plan::Kind;
 use crate::patch::augment::AugmentConfig;
 use crate::xyz;
@@ -128,6 +128,15 @@ pub fn training(run: &RunRecord) -> Vec<(&'static str, String)> {
         0 => String::new(),
         steps => format!(" after {} of warm-up,", count(steps as usize, "step")),
     };
+    let schedule = match train.schedule {
+        Schedule::Poly => "falling to 0 (power 0.9)",
+        Schedule::Cosine => "falling to 0 (half a cosine)",
+        Schedule::Constant => "from beginning to end",
+    };
+    let weights = match train.ema_decay {
+        0.0 => "those of the last step".to_owned(),
+        decay => format!("a moving average over the steps (decay {decay})"),
+    };
     let supervision =
         if run.plan.network.deep_supervision { ", at several resolutions (deep supervision)" } else { "" };
     vec![
@@ -135,10 +144,11 @@ pub fn training(run: &RunRecord) -> Vec<(&'static str, String)> {
         (
             "optimizer",
             format!(
-                "{optimizer}, learning rate {}{} falling to 0 (power 0.9), weight decay {}, gradient clipped at {}",
-                train.learning_rate, warmup, train.weight_decay, train.clip_norm
+                "{optimizer}, learning rate {}{warmup} {schedule}, weight decay {}, gradient clipped at {}",
+                train.learning_rate, train.weight_decay, train.clip_norm
             ),
         ),
+        ("weights", weights),
         ("loss", format!("cross-entropy and {per}{supervision}")),
         ("samples", format!("{:.0} % centred on a foreground voxel", 100.0 * run.experiment.sampling.foreground)),
         ("augmentation", augmentation(&run.experiment.augment)),

@@ -11,7 +11,7 @@ use crate::config::NormName;
 impl Loop<'_> {
     /// The end of a run at step `step` (complete steps before it). Its micro-batches are computed once more, one sample at
     /// a time, to find the first that is at fault.
-    pub(super) fn diverged(&self, step: u64, problem: &str) -> TrainError {
+    pub(super) fn diverged(&mut self, step: u64, problem: &str) -> TrainError {
         if !self.settings.ranks.is_first() {
             // All ranks have found the same; rank 0 looks for the sample, says it and ends the job.
             let _ = self.settings.ranks.meet(|| self.together());

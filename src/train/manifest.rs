@@ -130,14 +130,16 @@ pub struct LeftOut {
 }
 
 /// Keys that came after the first digests, at their defaults: a digest is what it was before there were such keys.
-const LATER_KEYS: [&str; 8] = [
+const LATER_KEYS: [&str; 10] = [
     "kind = \"plain\"\n",
     "split = \"nnunet\"\n",
     "split_seed = \"auto\"\n",
     "group = \"\"\n",
     "on_bad_case = \"stop\"\n",
     "batch_dice = false\n",
+    "schedule = \"poly\"\n",
     "warmup = 0\n",
+    "ema_decay = 0.0\n",
     "\n[predict]\nmirror = false\n",
 ];
 

@@ -1,10 +1,10 @@
-//! One update of the weights: clip by the global norm, then SGD with Nesterov momentum or AdamW.
+//! One update of the weights: clip by the global norm, then SGD with Nesterov momentum or AdamW; and their average.
 //!
 //! The rules are PyTorch's, on flat f32 tensors ([`ops::sgd`], [`ops::adamw`]); the state has names, so that a checkpoint
 //! holds it and any program can read it. (Burn's optimizers keep SGD's velocity to themselves and clip each tensor by its own norm.)
 use burn::tensor::{Tensor, TensorData};
 
-use crate::config::OptimizerName;
+use crate::config::{OptimizerName, Schedule};
 use crate::network::{Parameter, host};
 use crate::ops::{self, AdamwSpec, SgdSpec, UpdateSpec};
 
@@ -19,30 +19,53 @@ pub struct Optimizer {
     pub rule: OptimizerName,
     /// As `train.weight_decay`.
     pub weight_decay: f64,
+    /// As `train.ema_decay`.
+    pub ema_decay: f64,
     /// Updates made.
     pub updates: u64,
-    /// Per parameter: `velocity`, or `first` and `second` moment. Empty before the first update.
+    /// Per parameter: `velocity`, or `first` and `second` moment; then the average of its values, where there is to be one.
+    /// Empty before the first update.
     state: Vec<Vec<Tensor<1>>>,
 }
 
 impl Optimizer {
     /// Without state: the first update makes it.
     pub fn new(rule: OptimizerName, weight_decay: f64) -> Self {
-        Self { rule, weight_decay, updates: 0, state: Vec::new() }
+        Self { rule, weight_decay, ema_decay: 0.0, updates: 0, state: Vec::new() }
+    }
+
+    /// The same with an average of the weights; with a decay of 0 without one.
+    pub fn averaging(self, ema_decay: f64) -> Self {
+        Self { ema_decay, ..self }
+    }
+
+    fn averages(&self) -> bool {
+        self.ema_decay > 0.0
+    }
+
+    /// Exchanges the parameters' values and their averages, where there are averages.
+    pub fn exchange_averages(&mut self, parameters: &mut [Parameter]) {
+        if self.averages() {
+            for (parameter, state) in parameters.iter_mut().zip(&mut self.state) {
+                state.last_mut().into_iter().for_each(|average| std::mem::swap(average, &mut parameter.value));
+            }
+        }
     }
 
     /// Makes the state of the first update beforehand, or takes new memory for what is there: what stays should not come to
     /// lie between what goes.
     pub fn reserve(&mut self, parameters: &[Parameter]) {
-        let tensors = self.state_names().len();
+        let moments = self.state_names().len() - usize::from(self.averages());
+        let averages = self.averages();
         self.state.resize_with(parameters.len(), Vec::new);
         for (parameter, state) in parameters.iter().zip(&mut self.state) {
             for tensor in state.iter_mut() {
-                let values = host(tensor);
-                let length = values.len();
-                *tensor = Tensor::from_data(TensorData::new(values, [length]), &tensor.device());
+                *tensor = copy(tensor);
             }
-            state.resize_with(tensors, || zeros(&parameter.value));
+            if state.is_empty() {
+                state.resize_with(moments, || zeros(&parameter.value));
+                state.extend(averages.then(|| copy(&parameter.value)));
+            }
         }
     }
 
@@ -51,11 +74,14 @@ impl Optimizer {
         !self.state.is_empty()
     }
 
-    /// What each parameter's state tensors are called.
+    /// What each parameter's state tensors are called in a checkpoint. There the averages are the weights, and in their place
+    /// among the state is what steps go on from.
     pub fn state_names(&self) -> &'static [&'static str] {
-        match self.rule {
-            OptimizerName::Sgd => &["velocity"],
-            OptimizerName::Adamw => &["first_moment", "second_moment"],
+        match (self.rule, self.averages()) {
+            (OptimizerName::Sgd, false) => &["velocity"],
+            (OptimizerName::Sgd, true) => &["velocity", "trained"],
+            (OptimizerName::Adamw, false) => &["first_moment", "second_moment"],
+            (OptimizerName::Adamw, true) => &["first_moment", "second_moment", "trained"],
         }
     }
 
@@ -92,8 +118,11 @@ impl Optimizer {
         self.updates += 1;
         self.state.resize_with(parameters.len(), Vec::new);
         let update = UpdateSpec { rate: learning_rate, decay: self.weight_decay, factor };
+        let averages = self.averages();
+        let ema_decay = ema_decay(self.ema_decay, self.updates);
         let corrections = BETAS.map(|beta| 1.0 - libm::pow(beta, self.updates as f64));
         for ((parameter, gradient), state) in parameters.iter_mut().zip(gradients).zip(&mut self.state) {
+            let average = averages.then(|| state.pop().unwrap_or_else(|| copy(&parameter.value)));
             let first = || zeros(&gradient);
             // Taken out, so that the only handles are here and the arithmetic runs in place.
             let value = std::mem::replace(&mut parameter.value, Tensor::zeros([1], &gradient.device()));
@@ -116,6 +145,7 @@ impl Optimizer {
                     state.extend([first, second]);
                 }
             }
+            state.extend(average.map(|average| ops::ema(average, parameter.value.clone(), ema_decay)));
         }
     }
 }
@@ -124,6 +154,19 @@ impl Optimizer {
 fn zeros(like: &Tensor<1>) -> Tensor<1> {
     let [length] = like.dims();
     Tensor::from_data(TensorData::new(vec![0.0f32; length], [length]), &like.device())
+}
+
+/// In memory of its own.
+fn copy(tensor: &Tensor<1>) -> Tensor<1> {
+    let values = host(tensor);
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), &tensor.device())
+}
+
+/// The decay of the average at update `update`, from 1: what is there before there are many must not weigh for long
+/// (`num_updates` of TensorFlow's `ExponentialMovingAverage`).
+fn ema_decay(decay: f64, update: u64) -> f64 {
+    decay.min((1.0 + update as f64) / (10.0 + update as f64))
 }
 
 /// The norm over all gradients, in f64, summed in their order; not finite where one of them is not.
@@ -140,9 +183,15 @@ pub fn clip_factor(norm: f64, limit: f64) -> f64 {
     (limit / (norm + 1e-6)).min(1.0)
 }
 
-/// nnU-Net's polynomial schedule, by step: `initial * (1 - step / steps) ^ 0.9`; over the first `warmup` steps times
+/// The rate of `step`, from 0: `initial` times the schedule's factor, over the first `warmup` steps times
 /// `(step + 1) / warmup`, so that AdamW's second moments have seen something before steps are large.
-pub fn learning_rate(initial: f64, step: u64, steps: u64, warmup: u64) -> f64 {
+pub fn learning_rate(schedule: Schedule, initial: f64, step: u64, steps: u64, warmup: u64) -> f64 {
     let risen = (step.saturating_add(1) as f64 / warmup.max(1) as f64).min(1.0);
-    initial * risen * libm::pow(1.0 - step as f64 / steps.max(1) as f64, 0.9)
+    let done = step as f64 / steps.max(1) as f64;
+    let factor = match schedule {
+        Schedule::Poly => libm::pow(1.0 - done, 0.9),
+        Schedule::Cosine => 0.5 * (1.0 + libm::cos(std::f64::consts::PI * done)),
+        Schedule::Constant => 1.0,
+    };
+    initial * risen * factor
 }

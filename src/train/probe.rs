@@ -40,7 +40,7 @@ pub fn probe(resolved: &Resolved, arena: Arena, device: Device) -> Result<Probe,
     let mut network = UNet::new(&resolved.plan, train.seed, &device);
     pool::set_arena(arena);
     let _keep = Keep::new();
-    let mut optimizer = Optimizer::new(train.optimizer, train.weight_decay);
+    let mut optimizer = Optimizer::new(train.optimizer, train.weight_decay).averaging(train.ema_decay);
     optimizer.reserve(&network.parameters);
     let settings = StepSettings {
         effective: resolved.experiment.batch.effective,

@@ -46,6 +46,7 @@ impl Loop<'_> {
             return Ok(Some(Outcome::Finished { weights_sha256: saved.state.weights_sha256, mean_dice }));
         }
         saved.restore_optimizer(&mut self.optimizer, &self.network, &path)?;
+        self.optimizer.exchange_averages(&mut self.network.parameters);
         // What the run began with, whatever was given this time: the checkpoint has taken its place.
         self.manifest.start_weights_sha256 = self.previous().and_then(|manifest| manifest.start_weights_sha256);
         self.scale = saved.loss_scale(self.scale);

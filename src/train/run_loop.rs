@@ -42,6 +42,8 @@ pub(super) struct Loop<'a> {
     pub step: u64,
     /// Best mean Dice and its step.
     pub best: Option<(f64, u64)>,
+    /// The network has the average of its weights for the time being.
+    pub averaged: bool,
     pub config_sha256: String,
     /// Where there is a byte model: on the processor.
     pub watch: Option<Watch>,
@@ -179,7 +181,7 @@ impl Loop<'_> {
             drop(found.gradients);
             return Err(self.diverged(self.step, "the loss or its gradient is not a number"));
         }
-        let rate = learning_rate(train.learning_rate, self.step, train.steps, train.warmup);
+        let rate = learning_rate(train.schedule, train.learning_rate, self.step, train.steps, train.warmup);
         if finite {
             let factor = clip_factor(norm, train.clip_norm) / self.scale.scale;
             self.optimizer.update(&mut self.network.parameters, found.gradients, factor, rate);
@@ -248,11 +250,24 @@ impl Loop<'_> {
         Ok(())
     }
 
-    pub(super) fn save(&self, name: &str, finished: bool) -> Result<(), TrainError> {
+    pub(super) fn save(&mut self, name: &str, finished: bool) -> Result<(), TrainError> {
         if !self.folder.is_taken() {
             return Ok(());
         }
-        self.save_here(name, finished)
+        self.with_averages(|run| run.save_here(name, finished))
+    }
+
+    /// Does what the average of the weights is for, where there is one: predict, and keep. Steps go on from the weights.
+    pub(super) fn with_averages<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        if self.averaged {
+            return work(self);
+        }
+        self.optimizer.exchange_averages(&mut self.network.parameters);
+        self.averaged = true;
+        let done = work(self);
+        self.averaged = false;
+        self.optimizer.exchange_averages(&mut self.network.parameters);
+        done
     }
 
     fn save_here(&self, name: &str, finished: bool) -> Result<(), TrainError> {
@@ -271,13 +286,13 @@ impl Loop<'_> {
         checkpoint::save(&self.folder.checkpoint(name), &self.network, optimizer, &state)
     }
 
-    pub(super) fn stopped(&self) -> Result<Outcome, TrainError> {
-        let ranks = &self.settings.ranks;
+    pub(super) fn stopped(&mut self) -> Result<Outcome, TrainError> {
+        let ranks = self.settings.ranks.clone();
         let gone = ranks.gone().iter().map(Peer::name).collect();
         self.save("last", false)?;
         // All ranks have the same weights and state: where the one that writes is gone, the next does.
         if !self.folder.is_taken() && ranks.stands_in() && self.folder.path().is_dir() {
-            self.save_here("last", false)?;
+            self.with_averages(|run| run.save_here("last", false))?;
         }
         self.write_page();
         let run = Some(self.folder.path().to_owned());

@@ -167,7 +167,8 @@ pub(super) fn fold(
         }
         start_weights_sha256 = Some(network.weights_sha256());
     }
-    let optimizer = Optimizer::new(experiment.train.optimizer, experiment.train.weight_decay);
+    let optimizer =
+        Optimizer::new(experiment.train.optimizer, experiment.train.weight_decay).averaging(experiment.train.ema_decay);
     let scale = match (resolved.activations, experiment.precision.loss_scale) {
         (Activations::F16, Auto::Auto) => LossScale::dynamic(),
         (Activations::F16, Auto::Value(scale)) => LossScale::fixed(scale),
@@ -226,6 +227,7 @@ pub(super) fn fold(
         manifest,
         step: 0,
         best: None,
+        averaged: false,
         config_sha256: config_sha256(&resolved)?,
         deadline: data.deadline,
         watch,

@@ -23,7 +23,7 @@ impl Loop<'_> {
         }
         let clock = Instant::now();
         let split = self.split;
-        let cases = self.look_at(&split.validation[..count], false)?;
+        let cases = self.with_averages(|run| run.look_at(&split.validation[..count], false))?;
         let cases: Vec<CaseFigures> = cases.into_iter().map(|case| case.figures).collect();
         let result = validation::summarise(self.dataset, &cases, self.step, clock.elapsed().as_secs_f64());
         self.report(&result, metrics, false)?;
@@ -111,6 +111,10 @@ impl Loop<'_> {
 
     /// The end: all validation cases with every figure, the last checkpoint, the digest.
     pub(super) fn finish(&mut self, metrics: &mut Metrics, trained: Duration) -> Result<Outcome, TrainError> {
+        self.with_averages(|run| run.finish_with(metrics, trained))
+    }
+
+    fn finish_with(&mut self, metrics: &mut Metrics, trained: Duration) -> Result<Outcome, TrainError> {
         // First of all the weights: a stop during the validation below loses nothing.
         self.save("last", false)?;
         let clock = Instant::now();

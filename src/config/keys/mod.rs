@@ -14,6 +14,8 @@ pub(super) const MAX_EDGE: usize = 4_096;
 pub(super) const MAX_FEATURES: usize = 4_096;
 pub(super) const MAX_STAGES: usize = 12;
 pub(super) const MAX_STEPS: u64 = 1_000_000_000;
+/// An average over a million steps; with 1 nothing would ever be taken into it.
+pub(super) const MAX_EMA_DECAY: f64 = 0.999_999;
 pub(super) const MAX_FOLDS: usize = 1_000;
 
 /// What may stand at a key, for programs; [`Key::expected`] says it to people, and `validate` looks at more than this.

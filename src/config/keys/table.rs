@@ -1,6 +1,6 @@
 //! The keys of the configuration file, one by one: from here come errors, the JSON Schema and the reference page.
 use super::{Key, Kind};
-use super::{MAX_EDGE, MAX_FEATURES, MAX_FOLDS, MAX_SAMPLES, MAX_STAGES, MAX_STEPS};
+use super::{MAX_EDGE, MAX_EMA_DECAY, MAX_FEATURES, MAX_FOLDS, MAX_SAMPLES, MAX_STAGES, MAX_STEPS};
 use crate::dataset::split::MAX_SEED;
 
 /// In the order of the file. `meaning` and `result` are Markdown, as the reference page has them.
@@ -198,7 +198,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "train.steps",
         kind: Kind::Whole(1, MAX_STEPS),
         expected: "a whole number from 1 to 1000000000",
-        meaning: "optimizer steps; the learning rate falls to 0 over them",
+        meaning: "optimizer steps; the learning rate falls to 0 over them, unless `schedule` is constant",
         result: "yes",
     },
     Key {
@@ -212,7 +212,14 @@ pub(super) const KEYS: &[Key] = &[
         name: "train.learning_rate",
         kind: Kind::Above0(100.0),
         expected: "a number above 0, at most 100",
-        meaning: "at the first step; then times (1 - step / steps)^0.9",
+        meaning: "at the first step; then times what `schedule` says",
+        result: "yes",
+    },
+    Key {
+        name: "train.schedule",
+        kind: Kind::OneOf(&["poly", "cosine", "constant"]),
+        expected: r#""poly", "cosine" or "constant""#,
+        meaning: r#"what the learning rate is multiplied by: `"poly"`, (1 - step / steps)^0.9, as nnU-Net; `"cosine"`, (1 + cos(pi step / steps)) / 2; `"constant"`, 1"#,
         result: "yes",
     },
     Key {
@@ -220,6 +227,13 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Whole(0, MAX_STEPS),
         expected: "a whole number from 0 to 1000000000",
         meaning: "the first steps, over which the learning rate rises in even steps to where it would be without them; 0 for none",
+        result: "yes",
+    },
+    Key {
+        name: "train.ema_decay",
+        kind: Kind::Number(0.0, MAX_EMA_DECAY),
+        expected: "a number from 0 to 0.999999",
+        meaning: "share of the weights' moving average that stays at a step, as in 0.999; what is validated, kept as the result and predicted with is then the average. 0 for none. Not with BatchNorm ([training.md](training.md#averaged-weights))",
         result: "yes",
     },
     Key {

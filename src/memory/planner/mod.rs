@@ -77,7 +77,7 @@ impl Room {
             micro: resolved.micro,
             activations: resolved.activations,
             recompute: resolved.recompute(),
-            optimizer: resolved.experiment.train.optimizer,
+            remembered: resolved.experiment.train.remembered(),
             threads: self.threads,
             isa: self.isa,
         }

@@ -14,7 +14,7 @@ mod residual;
 mod walk;
 pub mod work;
 
-use crate::config::{Activations, OptimizerName, Recompute};
+use crate::config::{Activations, Recompute};
 use crate::network::plan::NetworkPlan;
 use crate::ops::cpu::isa::Isa;
 use crate::ops::cpu::pool::{Arena, REGION};
@@ -41,8 +41,8 @@ pub struct StepShape<'a> {
     pub activations: Activations,
     /// What is computed again in the backward pass.
     pub recompute: Recompute,
-    /// What it remembers of every parameter counts.
-    pub optimizer: OptimizerName,
+    /// Numbers that are remembered of every weight from step to step.
+    pub remembered: usize,
     /// Threads that compute; each has blocks of its own.
     pub threads: usize,
     /// Instruction set of the inner loops, which decides the size of their blocks.

@@ -1,7 +1,6 @@
 //! Blocks taken and given back, and when the most was held.
 use super::numbers::Numbers;
 use super::{StepBytes, StepShape};
-use crate::config::OptimizerName;
 use crate::ops::cpu::conv::room::Room;
 use crate::ops::cpu::pool::{Arena, Block, Rehearsal};
 use crate::ops::tree::{SumTree, fullest};
@@ -12,7 +11,7 @@ use crate::ops::tree::{SumTree, fullest};
 pub enum Part {
     /// The sums of the effective batch, f32.
     Gradients,
-    /// What the optimizer remembers, f32.
+    /// What the optimizer remembers, and the average of the weights, f32.
     Optimizer,
     /// Kept between forward and backward pass.
     Activations,
@@ -248,12 +247,8 @@ impl<'a> Walk<'a> {
     /// The optimizer's state, which comes before the first step and stays.
     pub fn begin(&mut self) {
         self.at("update", "");
-        let tensors = match self.shape.optimizer {
-            OptimizerName::Sgd => 1,
-            OptimizerName::Adamw => 2,
-        };
         for length in self.numbers.lengths.clone() {
-            for _ in 0..tensors {
+            for _ in 0..self.shape.remembered {
                 let state = self.take(Part::Optimizer, 4 * length);
                 self.state.push(state);
             }

@@ -58,7 +58,7 @@ fn encoder(walk: &Walk<'_>, stage: usize) -> Vec<Layer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Activations, OptimizerName, Recompute};
+    use crate::config::{Activations, Recompute};
     use crate::network::plan::{NetworkPlan, Norm, Stage};
     use crate::ops::cpu::isa::Isa;
     use crate::ops::tree::Stretch;
@@ -81,7 +81,7 @@ mod tests {
             micro: 1,
             activations: Activations::F32,
             recompute: Recompute::None,
-            optimizer: OptimizerName::Sgd,
+            remembered: 1,
             threads: 1,
             isa: Isa::Portable,
         };

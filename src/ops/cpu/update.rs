@@ -33,6 +33,13 @@ pub fn adamw(isa: Isa, value: &mut [f32], gradient: &[f32], first: &mut [f32], s
     });
 }
 
+/// Takes `value` into its moving `average`; both are of one length.
+pub fn ema(isa: Isa, average: &mut [f32], value: &[f32], decay: f64) {
+    average.par_chunks_mut(STRETCH).zip(value.par_chunks(STRETCH)).for_each(|(average, value)| {
+        dispatch(isa, Ema { average, value, decay });
+    });
+}
+
 /// Writes zeros.
 pub fn zero(values: &mut [f32]) {
     values.par_chunks_mut(STRETCH).for_each(|stretch| stretch.fill(0.0));
@@ -144,6 +151,23 @@ impl Kernel for Adamw<'_> {
             store(load::<L>(value).mul(kept).sub(step.mul(rate)), value);
             store(a, first);
             store(b, second);
+        }
+    }
+}
+
+struct Ema<'a> {
+    average: &'a mut [f32],
+    value: &'a [f32],
+    decay: f64,
+}
+
+impl Kernel for Ema<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let [kept, taken] = [self.decay, 1.0 - self.decay].map(|share| L::splat(share as f32));
+        for (average, value) in self.average.chunks_mut(LANES).zip(self.value.chunks(LANES)) {
+            store(load::<L>(average).mul(kept).add(load::<L>(value).mul(taken)), average);
         }
     }
 }

@@ -18,7 +18,7 @@ use super::spec::{ConvSpec, UpsampleSpec};
 pub use loss::{loss, loss_gradient, loss_sums};
 pub use norm::{norm_act_gradient, norm_map, norm_statistics, read};
 pub use residual::{add_act, add_act_gradient, average, average_gradient};
-pub use update::{adamw, sgd, square_sum};
+pub use update::{adamw, ema, sgd, square_sum};
 
 fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     if tensor.dtype() == dtype { tensor } else { B::float_cast(tensor, dtype.into()) }

@@ -1,4 +1,4 @@
-//! The size of a gradient, and one update of the weights.
+//! The size of a gradient, one update of the weights, and their average.
 use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Scalar;
@@ -46,4 +46,8 @@ pub fn adamw<B: Backend>(
     let divisor = B::float_add_scalar(root, Scalar::Float(epsilon));
     let step = B::float_div(B::float_div_scalar(first.clone(), Scalar::Float(corrections[0])), divisor);
     (B::float_sub(value, times::<B>(step, update.rate)), first, second)
+}
+
+pub fn ema<B: Backend>(average: FloatTensor<B>, value: FloatTensor<B>, decay: f64) -> FloatTensor<B> {
+    B::float_add(times::<B>(average, decay), times::<B>(value, 1.0 - decay))
 }

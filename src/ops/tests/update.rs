@@ -27,7 +27,11 @@ fn updates_are_the_default_s_bit_for_bit_on_every_instruction_set() {
         let flat = |values: &Vec<f32>| tensor(values.clone(), &[length], DType::F32);
         let (expected, velocity) = default::sgd::<Flex>(flat(&value), flat(&gradient), flat(&first), sgd);
         let moments = default::adamw::<Flex>(flat(&value), flat(&gradient), flat(&first), flat(&second), adamw);
+        let average = values(&default::ema::<Flex>(flat(&value), flat(&first), 0.999));
         for set in Isa::available() {
+            let mut found = value.clone();
+            update::ema(set, &mut found, &first, 0.999);
+            assert_eq!(bits(&found), bits(&average), "average {length} {set:?}");
             let (mut found, mut state) = (value.clone(), first.clone());
             update::sgd(set, &mut found, &gradient, &mut state, sgd);
             assert_eq!(bits(&found), bits(&values(&expected)), "sgd {length} {set:?}");
