@@ -3,7 +3,9 @@
 //! TABLE is one of those in `tables.rs`; WORDS narrow its rows down, as in `-- batch group`. Each row is a `voxfit train`
 //! with keys set on the command line, into `runs/evidence/TABLE/ROW`. What is finished there is read and not trained again,
 //! what was stopped goes on: the command can be given as often as it takes. `VOXFIT_VOLUMES` says where Task04_Hippocampus is.
+//! `-- pictures` draws what the page shows.
 mod figures;
+mod pictures;
 mod tables;
 
 use std::error::Error;
@@ -17,8 +19,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `cargo bench` adds `--bench`.
     let mut words = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
-    let Some(table) = words.next().and_then(|name| TABLES.iter().find(|table| table.name == name)) else {
-        return Err(format!("name a table: {}", names.join(", ")).into());
+    let first = words.next();
+    if first.as_deref() == Some("pictures") {
+        return pictures::draw(Path::new(env!("CARGO_MANIFEST_DIR")));
+    }
+    let Some(table) = first.and_then(|name| TABLES.iter().find(|table| table.name == name)) else {
+        return Err(format!("name a table, or pictures: {}", names.join(", ")).into());
     };
     let words: Vec<String> = words.collect();
     let rows: Vec<&Row> =
