@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
     let first = words.next();
     if first.as_deref() == Some("pictures") {
-        return pictures::draw(Path::new(env!("CARGO_MANIFEST_DIR")));
+        return pictures::draw(Path::new(env!("CARGO_MANIFEST_DIR")), folder);
     }
     let Some(table) = first.and_then(|name| TABLES.iter().find(|table| table.name == name)) else {
         return Err(format!("name a table, or pictures: {}", names.join(", ")).into());
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}\n", table.about);
     println!("{}", Figures::HEAD);
     for row in rows {
-        let run = folder(table, row);
+        let run = folder(table.name, row.name);
         train(table, row, &run)?;
         println!("{}", Figures::read(&run, table.seeds)?.row(row.name));
     }
@@ -40,9 +40,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// `runs/evidence/TABLE/ROW`, blanks as underscores.
-fn folder(table: &Table, row: &Row) -> PathBuf {
+fn folder(table: &str, row: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("runs/evidence");
-    root.join(table.name).join(row.name.replace([' ', ','], "_"))
+    root.join(table).join(row.replace([' ', ','], "_"))
 }
 
 fn train(table: &Table, row: &Row, run: &Path) -> Result<(), Box<dyn Error>> {

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -17,11 +17,11 @@ const COLOURS: [&str; 4] = ["#9ecae9", "#f58518", "#54a24b", "#1b1b1b"];
 /// Curves that lie on each other are told apart by their widths.
 const WIDTHS: [f64; 4] = [11.0, 7.0, 4.0, 1.2];
 
-/// Draws all of them.
+/// Draws all of them; `run` is the folder of a table's row.
 ///
 /// # Errors
 /// A page or a run that cannot be read, a picture that cannot be written.
-pub fn draw(root: &Path) -> Result<(), Box<dyn Error>> {
+pub fn draw(root: &Path, run: impl Fn(&str, &str) -> PathBuf) -> Result<(), Box<dyn Error>> {
     let page = fs::read_to_string(root.join("docs/evidence.md"))?;
     let mut rest = page.lines();
     while let Some(line) = rest.next() {
@@ -30,7 +30,7 @@ pub fn draw(root: &Path) -> Result<(), Box<dyn Error>> {
             continue;
         };
         let picture = if file.contains("equivalence") {
-            curves(title, &root.join("runs/evidence/equivalence"))?
+            curves(title, |row| run("equivalence", row))?
         } else {
             let table = rest.clone().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
             points(title, &table.map(cells).collect::<Vec<_>>()).ok_or_else(|| format!("{file}: no table below it"))?
@@ -105,11 +105,11 @@ fn points(title: &str, table: &[Vec<&str>]) -> Option<String> {
 }
 
 /// The loss of the four cuts with group norm, on each other.
-fn curves(title: &str, runs: &Path) -> Result<String, Box<dyn Error>> {
+fn curves(title: &str, run: impl Fn(&str) -> PathBuf) -> Result<String, Box<dyn Error>> {
     let names = ["8 x 1", "4 x 2", "2 x 4", "1 x 8"];
     let mut all = Vec::new();
     for name in names {
-        let file = runs.join(format!("group norm, {name}").replace([' ', ','], "_")).join("metrics.jsonl");
+        let file = run(&format!("group norm, {name}")).join("metrics.jsonl");
         let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         let steps = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["loss"].as_f64());
         all.push(steps.collect::<Vec<f64>>());
@@ -133,7 +133,7 @@ fn curves(title: &str, runs: &Path) -> Result<String, Box<dyn Error>> {
     )?;
     for (number, steps) in all.iter().enumerate() {
         let (colour, width) = (COLOURS[number], WIDTHS[number]);
-        let x = |step: usize| left + (right - left) * step as f64 / (steps.len() - 1).max(1) as f64;
+        let x = |step: usize| left + (right - left) * step as f64 / steps.len().saturating_sub(1).max(1) as f64;
         let path: Vec<String> =
             steps.iter().enumerate().map(|(step, loss)| format!("{:.1} {:.1}", x(step), y(*loss))).collect();
         let style = format!("fill=\"none\" stroke-linejoin=\"round\" stroke=\"{colour}\" stroke-width=\"{width}\"");
