@@ -66,6 +66,23 @@ fn the_configurations_that_come_along_are_valid_and_name_the_schema() {
     assert!(seen >= 3);
 }
 
+/// An editor shows what a key means wherever the cursor is.
+#[test]
+fn every_table_and_key_says_what_it_means() {
+    fn silent(entry: &Value, at: &str, found: &mut Vec<String>) {
+        for (name, inner) in entry["properties"].as_object().into_iter().flatten() {
+            let at = format!("{at}.{name}");
+            if inner["description"].as_str().is_none_or(str::is_empty) {
+                found.push(at.clone());
+            }
+            silent(inner, &at, found);
+        }
+    }
+    let mut found = Vec::new();
+    silent(&config::schema(), "", &mut found);
+    assert_eq!(found, Vec::<String>::new());
+}
+
 /// Both ways: what the program writes is valid, and what it refuses for a single key is not.
 #[test]
 fn the_schema_agrees_with_what_is_read() {

@@ -3,7 +3,7 @@ use super::table::KEYS;
 use crate::config::Experiment;
 
 /// The tables of `[augment]` in their order, with what they do; Markdown.
-pub(super) const AUGMENT: &[(&str, &str)] = &[
+const AUGMENT: &[(&str, &str)] = &[
     ("augment", "`enabled = false` switches all off"),
     (
         "augment.spatial.rotation",
@@ -19,6 +19,29 @@ pub(super) const AUGMENT: &[(&str, &str)] = &[
     ("augment.gamma", "gamma, keeping mean and deviation"),
     ("augment.mirror", "per axis. **Leave out `\"x\"` where left and right are different classes**"),
 ];
+
+/// The keys of these tables: the last part of the name, or a whole name where it means something else there.
+const LEAVES: &[(&str, &str)] = &[
+    ("augment.mirror.probability", "how often along each axis, 0 to 1"),
+    ("probability", "how often it is done to a sample, 0 to 1"),
+    ("channel_probability", "how often to each channel of such a sample, 0 to 1"),
+    ("degrees", "smallest and largest angle"),
+    ("in_plane_degrees", "the same for the thin axis of a patch more than three times as long as thin"),
+    ("sigma", "smallest and largest standard deviation"),
+    ("factor", "smallest and largest factor"),
+    ("scale", "smallest and largest share of the voxels along an edge that is left"),
+    ("gamma", "smallest and largest exponent"),
+    ("axes", "axes that may be mirrored; leave out x where left and right are different classes"),
+    ("enabled", "false switches all transforms off"),
+    ("augment.spatial", "rotation and scaling, in one resampling"),
+];
+
+/// What a table or a key of `[augment]` does, by its whole name; plain text.
+pub(super) fn of_transform(path: &str) -> Option<String> {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    let found = |table: &[(&str, &str)], name: &str| table.iter().find(|(n, _)| *n == name).map(|(_, m)| plain(m));
+    found(AUGMENT, path).or_else(|| found(LEAVES, path)).or_else(|| found(LEAVES, last))
+}
 
 /// Every value of the file that is not given.
 pub(super) fn defaults() -> toml::Table {

@@ -1,12 +1,24 @@
 //! The JSON Schema (draft 7) of the configuration file, for editors that complete and check TOML by one.
 use serde_json::{Map, Value, json};
 
-use super::reference::{AUGMENT, defaults, plain};
+use super::reference::{defaults, of_transform, plain};
 use super::table::KEYS;
 use super::{Key, Kind, MAX_SAMPLES, MAX_STAGES};
 
 /// A size as [`crate::config::ByteSize`] reads it.
 const SIZE: &str = r"^\s*[0-9]+(\.[0-9]+)?\s*([KMGTkmgt][Ii]?)?[Bb]?\s*$";
+
+/// What each table of the file is about; `[augment]` has its own words.
+const TABLES: &[(&str, &str)] = &[
+    ("data", "What is trained on, and which cases are held out"),
+    ("batch", "Samples per optimizer step, and how many of them are in memory at once"),
+    ("memory", "How much a run may hold, and what it may do for it; changes no result"),
+    ("precision", "In which type activations are stored, and the loss scale of f16"),
+    ("network", "Patch, depth, width and norm of the network; what is auto follows nnU-Net's planner"),
+    ("train", "Steps, optimizer, learning rate, loss, and how often is validated and saved"),
+    ("sampling", "Where in a case patches are taken"),
+    ("predict", "How trained weights are used on whole cases"),
+];
 
 /// Of the whole file. What hangs on several keys at once, as a fold below `folds`, is left to voxfit.
 pub fn schema() -> Value {
@@ -16,7 +28,7 @@ pub fn schema() -> Value {
         let Some((table, name)) = key.name.split_once('.') else { continue };
         let default =
             written.get(table).and_then(|keys| keys.get(name)).and_then(|value| serde_json::to_value(value).ok());
-        let entry = tables.entry(table).or_insert_with(|| closed(Map::new()));
+        let entry = tables.entry(table).or_insert_with(|| of_table(table));
         entry["properties"][name] = described(key, default);
     }
     let augment = written.get("augment").map_or(Value::Null, |table| of_augment("augment", table));
@@ -31,6 +43,14 @@ pub fn schema() -> Value {
 /// A table of these keys and no others.
 fn closed(properties: Map<String, Value>) -> Value {
     json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
+fn of_table(name: &str) -> Value {
+    let mut entry = closed(Map::new());
+    if let Some((_, meaning)) = TABLES.iter().find(|(table, _)| *table == name) {
+        entry["description"] = json!(meaning);
+    }
+    entry
 }
 
 fn described(key: &Key, default: Option<Value>) -> Value {
@@ -95,8 +115,8 @@ fn of_augment(path: &str, default: &toml::Value) -> Value {
         }
         _ => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
     };
-    if let Some((_, meaning)) = AUGMENT.iter().find(|(name, _)| *name == path) {
-        entry["description"] = json!(plain(meaning));
+    if let Some(meaning) = of_transform(path) {
+        entry["description"] = json!(meaning);
     }
     if !default.is_table() {
         entry["default"] = json!(default);
