@@ -55,9 +55,6 @@ const SHORT: &[&str] =
 const CHOICE: &[&str] =
     common!["network.patch=[32,48,32]", "batch.effective=2", "train.steps=1600", "train.validate_every=1600"];
 
-/// Half as many steps again as configs/hippocampus.toml has.
-const LONGER: &[&str] = &["train.steps=4500", "train.warmup=450", "train.validate_every=1500"];
-
 /// nnU-Net's own, as they are without a word.
 const ALL_TRANSFORMS: &[&str] = &[
     "augment.spatial.rotation.probability=0.2",
@@ -79,8 +76,11 @@ pub const TABLES: &[Table] = &[
         settings: &[],
         rows: &[
             row("hippocampus", &[]),
-            row("4500 steps", LONGER),
-            row("4500 steps, group norm", &["network.norm=group", LONGER[0], LONGER[1], LONGER[2]]),
+            row("4500 steps", &["train.steps=4500", "train.warmup=450", "train.validate_every=1500"]),
+            row(
+                "4500 steps, group norm",
+                &["network.norm=group", "train.steps=4500", "train.warmup=450", "train.validate_every=1500"],
+            ),
             row(
                 "3600 steps, three stages",
                 &["network.stages=3", "train.steps=3600", "train.warmup=360", "train.validate_every=1200"],

@@ -31,7 +31,7 @@ pub fn page(runs: &[Intended]) -> String {
         let [x, y, z] = xyz(resolved.patch);
         let (stages, million) = (resolved.plan.stages.len(), run.parameters as f64 / 1e6);
         say("network", format!("{stages} stages, {million:.2} million parameters, patch {x} x {y} x {z} voxels"));
-        say("norm", resolved.norm.reason.clone());
+        say("norm", resolved.norm.said());
         say("batch", format!("{} samples a step, {} in memory at once", experiment.batch.effective, resolved.micro));
         say("precision", format!("activations in {}", format!("{:?}", resolved.activations).to_lowercase()));
         let train = &experiment.train;

@@ -204,7 +204,7 @@ impl Observer for Screen {
                         format!("{:?}", resolved.activations).to_lowercase(),
                     ),
                 );
-                self.line(&state, &format!("norm: {}", resolved.norm.reason));
+                self.line(&state, &format!("norm: {}", resolved.norm.said()));
                 let held_out = if split.validates_on_training_cases {
                     "validation: on training cases".to_owned()
                 } else {

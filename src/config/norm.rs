@@ -20,6 +20,18 @@ pub struct NormDecision {
     pub swaps: Vec<String>,
 }
 
+impl NormDecision {
+    /// For people: the norm and why it is this.
+    pub fn said(&self) -> String {
+        let used = match self.used {
+            NormName::Batch => "batch",
+            NormName::Group => "group",
+            NormName::Instance => "instance",
+        };
+        format!("{used} ({})", self.reason)
+    }
+}
+
 /// A stage as the rule sees it.
 pub(super) struct StageShape {
     pub features: usize,

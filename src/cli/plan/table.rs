@@ -44,7 +44,7 @@ pub fn page(plan: &Plan) -> String {
         Kind::ResEnc => "residual encoder of ",
     };
     say("network", format!("{kind}{}, {million:.1} million parameters", count(resolved.plan.stages.len(), "stage")));
-    say("norm", resolved.norm.reason.clone());
+    say("norm", resolved.norm.said());
     let stored = match resolved.activations {
         Activations::F32 => "f32",
         Activations::Bf16 => "bf16",
