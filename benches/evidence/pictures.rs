@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const WIDTH: f64 = 720.0;
 /// Where the field lies, left and right.
-const FIELD: [f64; 2] = [250.0, 700.0];
+const FIELD: [f64; 2] = [260.0, 700.0];
 const ROW: f64 = 24.0;
 const COLOURS: [&str; 4] = ["#9ecae9", "#f58518", "#54a24b", "#1b1b1b"];
 /// Curves that lie on each other are told apart by their widths.
@@ -69,7 +69,8 @@ fn points(title: &str, table: &[Vec<&str>]) -> Option<String> {
         .collect();
     let all = || rows.iter().flat_map(|(_, mean, seeds)| seeds.iter().chain([mean]).copied());
     let (low, high) = (all().reduce(f64::min)?, all().reduce(f64::max)?);
-    let step = if high - low > 0.1 { 0.05 } else { 0.005 };
+    // The finest whose labels do not touch.
+    let step = [0.005, 0.01, 0.02].into_iter().find(|step| high - low < 9.0 * step).unwrap_or(0.05);
     let (first, last) = ((low / step).floor() as i64, (high / step).ceil() as i64);
     let at = |dice: f64| {
         let share = (dice / step - first as f64) / (last - first).max(1) as f64;
