@@ -85,6 +85,7 @@ pub const TABLES: &[Table] = &[
                 "3600 steps, three stages",
                 &["network.stages=3", "train.steps=3600", "train.warmup=360", "train.validate_every=1200"],
             ),
+            row("constant rate, weights averaged at 0.997", &["train.schedule=constant", "train.ema_decay=0.997"]),
         ],
     },
     Table {
