@@ -33,7 +33,7 @@ pub fn page(runs: &[Intended]) -> String {
         say("network", format!("{stages} stages, {million:.2} million parameters, patch {x} x {y} x {z} voxels"));
         say("norm", resolved.norm.said());
         say("batch", format!("{} samples a step, {} in memory at once", experiment.batch.effective, resolved.micro));
-        say("precision", format!("activations in {}", format!("{:?}", resolved.activations).to_lowercase()));
+        say("precision", format!("activations in {}", resolved.activations));
         let train = &experiment.train;
         say(
             "steps",

@@ -200,8 +200,8 @@ impl Observer for Screen {
                         resolved.plan.stages.len(),
                         parameters as f64 / 1e6,
                         resolved.micro,
-                        format!("{:?}", resolved.norm.used).to_lowercase(),
-                        format!("{:?}", resolved.activations).to_lowercase(),
+                        resolved.norm.used,
+                        resolved.activations,
                     ),
                 );
                 self.line(&state, &format!("norm: {}", resolved.norm.said()));

@@ -8,11 +8,11 @@ pub enum Device {
     /// The processor, by voxfit's own operations.
     #[default]
     Cpu,
-    /// A graphics card by its Vulkan driver: 0 is the default one, from 1 on discrete cards are counted.
+    /// A graphics card by its Vulkan driver, as `voxfit devices` counts them from 0.
     Vulkan(usize),
     /// The NVIDIA card of this number, from 0, by CUDA.
     Cuda(usize),
-    /// What the build was made for: a graphics card with the features for one, else the processor.
+    /// The processor in this version, for no card was measured.
     Auto,
 }
 

@@ -2,6 +2,8 @@
 //!
 //! BatchNorm makes the micro-batch part of the result, so it holds only where `batch.micro` is a written number of at
 //! least `network.batch_norm_min`; otherwise every layer that would have had it gets GroupNorm, and says so.
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Auto, ConfigError, Experiment, NormName};
@@ -23,12 +25,18 @@ pub struct NormDecision {
 impl NormDecision {
     /// For people: the norm and why it is this.
     pub fn said(&self) -> String {
-        let used = match self.used {
-            NormName::Batch => "batch",
-            NormName::Group => "group",
-            NormName::Instance => "instance",
-        };
-        format!("{used} ({})", self.reason)
+        format!("{} ({})", self.used, self.reason)
+    }
+}
+
+impl fmt::Display for NormName {
+    /// As a configuration writes it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Batch => "batch",
+            Self::Group => "group",
+            Self::Instance => "instance",
+        })
     }
 }
 

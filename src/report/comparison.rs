@@ -96,7 +96,7 @@ fn table(runs: &[RunRecord]) -> String {
             dice(run.metrics.best()),
             manifest.effective_batch.to_string(),
             manifest.micro_batch.to_string(),
-            format!("{:?}", manifest.norm.used).to_lowercase(),
+            manifest.norm.used.to_string(),
             bytes(manifest.planned_peak_bytes),
             bytes(run.metrics.peak_bytes),
             run.metrics.seconds_per_step().map_or_else(|| "–".to_owned(), words::time),

@@ -189,7 +189,7 @@ fn row(name: String, runs: &[RunRecord]) -> Option<ListedRun> {
         patch: crate::xyz(first.plan.patch),
         effective_batch: manifest.effective_batch,
         micro_batch: manifest.micro_batch,
-        norm: format!("{:?}", manifest.norm.used).to_lowercase(),
+        norm: manifest.norm.used.to_string(),
         activations: manifest.activations.clone(),
         peak_bytes: runs.iter().filter_map(|run| run.metrics.peak_bytes).max(),
         seconds_per_step: (lines > 0).then(|| seconds / lines as f64),

@@ -205,14 +205,14 @@ pub fn decisions(run: &RunRecord) -> String {
         NormName::Group | NormName::Instance => "The micro-batch changes memory and time, not the result.",
     };
     let norm = &manifest.norm;
-    let used = format!("{:?}", norm.used).to_lowercase();
     let mut text = format!(
         "<p><strong>Batch.</strong> Every step learns from {} ({}), taken {micro} at a time in {}. {batch}</p>\n\
-         <p><strong>Norm.</strong> Asked for: {}; used: {used}. {}.</p>\n",
+         <p><strong>Norm.</strong> Asked for: {}; used: {}. {}.</p>\n",
         count(effective, "sample"),
         "the effective batch",
         count(pieces, "micro-batch"),
         escape(&norm.requested),
+        norm.used,
         escape(norm.reason.trim_end_matches('.')),
     );
     if !norm.swaps.is_empty() {

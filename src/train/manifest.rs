@@ -209,7 +209,7 @@ impl Manifest {
             ranks: options.ranks.place().count,
             samples_per_rank: Vec::new(),
             determinism: if on_processor { "bitwise" } else { "tolerance" }.to_owned(),
-            activations: format!("{:?}", resolved.activations).to_lowercase(),
+            activations: resolved.activations.to_string(),
             effective_batch: resolved.experiment.batch.effective,
             micro_batch: resolved.micro,
             parameters,
