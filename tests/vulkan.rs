@@ -99,6 +99,28 @@ fn the_meter_is_the_card_s_own() {
 }
 
 #[test]
+fn cards_are_listed_as_device_counts_them() {
+    let lab = Lab::new();
+    let output = lab.output(&["devices", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let is_card = |device: &&serde_json::Value| device["device"].as_str().unwrap().starts_with("vulkan:");
+    let cards: Vec<_> = json["devices"].as_array().unwrap().iter().filter(is_card).collect();
+    assert!(!cards.is_empty(), "{json}");
+    for (number, card) in cards.iter().enumerate() {
+        assert_eq!(
+            (card["device"].as_str(), card["usable"].as_bool()),
+            (Some(&*format!("vulkan:{number}")), Some(true))
+        );
+        assert!(!card["name"].as_str().unwrap().is_empty(), "{card}");
+        assert_eq!(card["precisions"][0]["name"], "f32", "{card}");
+    }
+    let next = format!("vulkan:{}", cards.len());
+    let output = lab.output(&["train", "c.toml", "--run", "run", "--device", &next]);
+    let last = format!("{next} is not here, the last is vulkan:{}", cards.len() - 1);
+    assert!(output.status.code() == Some(1) && stderr(&output).contains(&last), "{}", stderr(&output));
+}
+
+#[test]
 fn a_run_trains_and_predicts() {
     let lab = Lab::new();
     let f32 = ["--set", "precision.activations=f32", "--device", "vulkan"];

@@ -38,7 +38,7 @@ pub fn overlap(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "write a number from 0 to 0.9".into())
 }
 
-/// The device that the run will have: `auto` is the fastest that this build has.
+/// The device that the run will have: `auto` is the fastest that was measured, the processor.
 ///
 /// # Errors
 /// A device that this build does not have.

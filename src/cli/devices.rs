@@ -1,7 +1,10 @@
 //! `voxfit devices`: what this build can compute on, and why it cannot on the rest.
 use clap::Args;
 use serde::Serialize;
+use voxfit::config::Activations;
+use voxfit::device::{Card, Cards};
 use voxfit::memory::machine::{self, MemoryOfMachine};
+use voxfit::ops::cpu::isa::{Isa, isa};
 
 use super::{Exit, terminal};
 
@@ -17,8 +20,11 @@ pub struct DevicesArgs {
 #[derive(Debug, Serialize)]
 struct Entry {
     /// As `--device` takes it.
-    device: &'static str,
+    device: String,
     usable: bool,
+    /// What a card's driver calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,15 +41,33 @@ struct Entry {
     precisions: Vec<Precision>,
 }
 
+impl Entry {
+    fn of(device: String, usable: bool) -> Self {
+        Self {
+            device,
+            usable,
+            name: None,
+            reason: None,
+            threads: None,
+            memory_bytes: None,
+            available_bytes: None,
+            cgroup_limit_bytes: None,
+            features: Vec::new(),
+            precisions: Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Precision {
-    name: &'static str,
+    name: String,
     /// False: the type is stored and computed with through f32.
     native: bool,
 }
 
 pub fn run(args: &DevicesArgs) -> anyhow::Result<Exit> {
-    let entries = [cpu(), absent("vulkan", cfg!(feature = "vulkan")), absent("cuda", cfg!(feature = "cuda"))];
+    let mut entries = vec![cpu()];
+    entries.extend([Cards::Vulkan, Cards::Cuda].into_iter().flat_map(cards));
     if args.json {
         terminal::say_json(&serde_json::json!({ "devices": entries }))?;
     } else {
@@ -55,48 +79,46 @@ pub fn run(args: &DevicesArgs) -> anyhow::Result<Exit> {
 
 fn cpu() -> Entry {
     let MemoryOfMachine { total, available, cgroup_limit } = machine::memory();
-    let features = machine::features();
-    let precisions = vec![
-        Precision { name: "f32", native: true },
-        // The operations of this version store these two and compute in f32, whatever the processor has.
-        Precision { name: "bf16", native: false },
-        Precision { name: "f16", native: false },
-    ];
+    // bf16 is multiplied two by two in f32, by the processor's own instruction where that is the faster way; f16 is
+    // stored, and computed with in f32.
+    let precisions =
+        [(Activations::F32, true), (Activations::Bf16, isa() == Isa::Avx512Bf16), (Activations::F16, false)]
+            .map(|(precision, native)| Precision { name: precision.to_string(), native });
     Entry {
-        device: "cpu",
-        usable: true,
-        reason: None,
         threads: Some(std::thread::available_parallelism().map_or(1, usize::from)),
         memory_bytes: total,
         available_bytes: available,
         cgroup_limit_bytes: cgroup_limit,
-        features,
-        precisions,
+        features: machine::features(),
+        precisions: precisions.into(),
+        ..Entry::of("cpu".to_owned(), true)
     }
 }
 
-/// A kind of GPU; `built` says whether this build has the code for it.
-fn absent(device: &'static str, built: bool) -> Entry {
-    let reason = if built {
-        "in this build, but looking for its adapters is not in this version".to_owned()
-    } else {
-        format!("not in this build; build with --features {device}")
-    };
-    Entry {
-        device,
-        usable: built,
-        reason: Some(reason),
-        threads: None,
-        memory_bytes: None,
-        available_bytes: None,
-        cgroup_limit_bytes: None,
-        features: Vec::new(),
-        precisions: Vec::new(),
+/// The cards of a kind, each as `--device` counts it, or why there is none.
+fn cards(kind: Cards) -> Vec<Entry> {
+    let found = kind.found();
+    if found.is_empty() {
+        let reason = match kind.built() {
+            true => "no driver of this machine shows a card".to_owned(),
+            false => format!("not in this build; build with --features {}", kind.name()),
+        };
+        return vec![Entry { reason: Some(reason), ..Entry::of(kind.name().to_owned(), false) }];
     }
+    let entry = |(number, card): (usize, Card)| Entry {
+        name: Some(card.name),
+        precisions: card
+            .precisions
+            .iter()
+            .map(|precision| Precision { name: precision.to_string(), native: true })
+            .collect(),
+        ..Entry::of(format!("{}:{number}", kind.name()), true)
+    };
+    found.into_iter().enumerate().map(entry).collect()
 }
 
 fn line(entry: &Entry) -> String {
-    let mut parts = Vec::new();
+    let mut parts: Vec<String> = entry.name.iter().cloned().collect();
     parts.extend(entry.threads.map(|threads| format!("{threads} threads")));
     parts.extend(entry.available_bytes.map(|bytes| match entry.memory_bytes {
         Some(all) => format!("{} of {} available", terminal::size(bytes), terminal::size(all)),
@@ -110,9 +132,7 @@ fn line(entry: &Entry) -> String {
         let names: Vec<String> = entry
             .precisions
             .iter()
-            .map(
-                |Precision { name, native }| if *native { (*name).into() } else { format!("{name} (computed in f32)") },
-            )
+            .map(|Precision { name, native }| if *native { name.clone() } else { format!("{name} (computed in f32)") })
             .collect();
         parts.push(names.join(", "));
     }

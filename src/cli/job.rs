@@ -69,8 +69,7 @@ pub fn device(device: Device, ranks: &Ranks) -> Device {
     let number = ranks.on_this_machine().index;
     match device {
         Device::Cuda(0) => Device::Cuda(number),
-        // Discrete cards are counted from 1; 0 is the driver's choice.
-        Device::Vulkan(0) if number > 0 => Device::Vulkan(number),
+        Device::Vulkan(0) => Device::Vulkan(number),
         other => other,
     }
 }
