@@ -140,8 +140,10 @@ fn look(
     }
 }
 
+/// Other programs have a `manifest.json` as well. A run that has lost its configuration is one still, and a fault.
 fn is_run(folder: &Path) -> bool {
-    folder.join("manifest.json").is_file() && folder.join("config.toml").is_file()
+    let has = |name: &str| folder.join(name).is_file();
+    has("manifest.json") && (has("config.toml") || has("plan.toml"))
 }
 
 fn add(name: String, folders: &[PathBuf], rows: &mut Vec<ListedRun>, faults: &mut Vec<String>) {

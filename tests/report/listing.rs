@@ -53,10 +53,15 @@ fn runs_are_listed_with_what_they_came_to() {
     );
 
     // A folder that cannot be read is said, the others are shown.
+    let said = |expected: &str| {
+        let output = lab.output(&["runs", "runs", "--json"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    };
+    std::fs::remove_file(lab.path("runs/b/config.toml")).unwrap();
+    said("config.toml");
     lab.write("runs/b/manifest.json", b"{");
-    let output = lab.output(&["runs", "runs", "--json"]);
-    assert_eq!(output.status.code(), Some(0));
-    assert!(stderr(&output).contains("manifest.json"), "{}", stderr(&output));
+    said("manifest.json");
     assert!(lab.failure(&["runs", "nowhere"]).contains("no such folder"));
     assert!(lab.done(&["runs", "data"]).starts_with("no run in data"));
 }
