@@ -20,6 +20,10 @@ const fn row(name: &'static str, settings: &'static [&'static str]) -> Row {
     Row { name, settings }
 }
 
+/// nnU-Net's mirroring.
+const ALL_AXES: &str = "augment.mirror.axes=[\"x\",\"y\",\"z\"]";
+const LEFT_AND_RIGHT: &str = "augment.mirror.axes=[\"x\"]";
+
 /// What rows of several tables have in common, written out: configs/hippocampus.toml may change, and these rows stay.
 macro_rules! common {
     ($($more:literal),* $(,)?) => {
@@ -41,6 +45,7 @@ macro_rules! common {
             "augment.gamma_inverted.probability=0",
             "augment.contrast.probability=0",
             "augment.brightness.probability=0",
+            ALL_AXES,
             "predict.mirror=false",
             $($more),*
         ]
@@ -74,8 +79,18 @@ pub const TABLES: &[Table] = &[
         config: "hippocampus.toml",
         seeds: 1,
         settings: &[],
+        rows: &[row("hippocampus", &[])],
+    },
+    Table {
+        name: "lengths",
+        about: "Whole trainings mirrored along all axes.",
+        config: "hippocampus.toml",
+        seeds: 1,
+        settings: &[ALL_AXES],
         rows: &[
-            row("hippocampus", &[]),
+            row("3000 steps", &[]),
+            row("3000 steps, fold 1", &["data.fold=1"]),
+            row("3000 steps, fold 2", &["data.fold=2"]),
             row("4500 steps", &["train.steps=4500", "train.warmup=450", "train.validate_every=1500"]),
             row(
                 "4500 steps, group norm",
@@ -85,7 +100,10 @@ pub const TABLES: &[Table] = &[
                 "3600 steps, three stages",
                 &["network.stages=3", "train.steps=3600", "train.warmup=360", "train.validate_every=1200"],
             ),
-            row("constant rate, weights averaged at 0.997", &["train.schedule=constant", "train.ema_decay=0.997"]),
+            row(
+                "3000 steps, constant rate, weights averaged at 0.997",
+                &["train.schedule=constant", "train.ema_decay=0.997"],
+            ),
         ],
     },
     Table {
@@ -140,7 +158,10 @@ pub const TABLES: &[Table] = &[
             row("instance norm", &["network.norm=instance"]),
             row("no deep supervision", &["network.deep_supervision=false"]),
             row("all transforms of nnU-Net", ALL_TRANSFORMS),
-            row("mirroring alone", &["augment.noise.probability=0"]),
+            row("left and right mirrored alone", &[LEFT_AND_RIGHT]),
+            row("instance norm, left and right mirrored alone", &["network.norm=instance", LEFT_AND_RIGHT]),
+            row("instance norm, nothing mirrored", &["network.norm=instance", "augment.mirror.probability=0"]),
+            row("mirroring alone, without noise", &["augment.noise.probability=0"]),
             row("mirrorings averaged", &["predict.mirror=true"]),
             row("cosine schedule", &["train.schedule=cosine"]),
             row("weights averaged at 0.99", &["train.ema_decay=0.99"]),

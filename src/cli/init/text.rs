@@ -80,7 +80,10 @@ pub fn configuration(plan: &Plan, wishes: &Wishes, dataset: &str) -> String {
     let every = (chosen.steps / 10).max(1);
     let mirror = match (wishes.sides, sides(&plan.dataset)) {
         (false, _) => {
-            "# All axes are mirrored in training. Leave out \"x\" where left and right are different classes.\n# axes = [\"y\", \"z\"]\n".to_owned()
+            "# All axes are mirrored in training, as nnU-Net does. In a short training of cases that all lie alike, left and right\n\
+             # alone may teach more: axes = [\"x\"]. Leave out \"x\" where left and right are different classes.\n\
+             # axes = [\"y\", \"z\"]\n"
+                .to_owned()
         }
         (true, named) => {
             let why = named.map_or_else(String::new, |[left, right]| {

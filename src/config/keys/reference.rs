@@ -17,7 +17,10 @@ const AUGMENT: &[(&str, &str)] = &[
     ("augment.low_resolution", "sampled down and up again"),
     ("augment.gamma_inverted", "gamma of the negative image, keeping mean and deviation"),
     ("augment.gamma", "gamma, keeping mean and deviation"),
-    ("augment.mirror", "per axis. **Leave out `\"x\"` where left and right are different classes**"),
+    (
+        "augment.mirror",
+        "per axis. **Leave out `\"x\"` where left and right are different classes**; in a short training `[\"x\"]` alone may teach more",
+    ),
 ];
 
 /// The keys of these tables: the last part of the name, or a whole name where it means something else there.
