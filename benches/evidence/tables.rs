@@ -60,17 +60,22 @@ const SHORT: &[&str] =
 const CHOICE: &[&str] =
     common!["network.patch=[32,48,32]", "batch.effective=2", "train.steps=1600", "train.validate_every=1600"];
 
-/// nnU-Net's own, as they are without a word.
-const ALL_TRANSFORMS: &[&str] = &[
-    "augment.spatial.rotation.probability=0.2",
-    "augment.spatial.scale.probability=0.2",
-    "augment.blur.probability=0.2",
-    "augment.low_resolution.probability=0.25",
-    "augment.gamma.probability=0.3",
-    "augment.gamma_inverted.probability=0.1",
-    "augment.contrast.probability=0.15",
-    "augment.brightness.probability=0.15",
-];
+/// nnU-Net's own transforms, as they are without a word.
+macro_rules! all_transforms {
+    ($($more:expr),* $(,)?) => {
+        &[
+            "augment.spatial.rotation.probability=0.2",
+            "augment.spatial.scale.probability=0.2",
+            "augment.blur.probability=0.2",
+            "augment.low_resolution.probability=0.25",
+            "augment.gamma.probability=0.3",
+            "augment.gamma_inverted.probability=0.1",
+            "augment.contrast.probability=0.15",
+            "augment.brightness.probability=0.15",
+            $($more),*
+        ]
+    };
+}
 
 pub const TABLES: &[Table] = &[
     Table {
@@ -103,6 +108,15 @@ pub const TABLES: &[Table] = &[
             row(
                 "3000 steps, constant rate, weights averaged at 0.997",
                 &["train.schedule=constant", "train.ema_decay=0.997"],
+            ),
+            row(
+                "16000 steps, all transforms of nnU-Net, group norm",
+                all_transforms![
+                    "network.norm=group",
+                    "train.steps=16000",
+                    "train.warmup=1000",
+                    "train.validate_every=4000"
+                ],
             ),
         ],
     },
@@ -157,7 +171,7 @@ pub const TABLES: &[Table] = &[
             row("sgd at 0.01", &["train.optimizer=sgd", "train.learning_rate=0.01"]),
             row("instance norm", &["network.norm=instance"]),
             row("no deep supervision", &["network.deep_supervision=false"]),
-            row("all transforms of nnU-Net", ALL_TRANSFORMS),
+            row("all transforms of nnU-Net", all_transforms![]),
             row("left and right mirrored alone", &[LEFT_AND_RIGHT]),
             row("instance norm, left and right mirrored alone", &["network.norm=instance", LEFT_AND_RIGHT]),
             row("instance norm, nothing mirrored", &["network.norm=instance", "augment.mirror.probability=0"]),
